@@ -1,0 +1,147 @@
+"""The `pipeline` command: every stage by its name, the whole chain, and a look at where it stands.
+
+pipeline all --source my-books        everything that is not up to date, in order
+pipeline chunk --chunk-size 4000      one stage
+pipeline status                       what is done, what is stale, what to run next
+pipeline generate "It was a dark"     the finished model goes on
+"""
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import console
+from pipeline.command import (
+    DEFAULT_DATA_DIR,
+    DataDir,
+    StageFunction,
+    add_stage,
+    as_command,
+    make_app,
+    merge_parameters,
+    stage_options,
+)
+from pipeline.errors import PipelineError
+from pipeline.export.llama import DEFAULT_SAMPLING, complete
+from pipeline.status import survey, table
+from pipeline.step1_acquire import acquire
+from pipeline.step2_preprocess import preprocess
+from pipeline.step3_chunk import chunk
+from pipeline.step4_upload import upload
+from pipeline.step6_train import train
+from pipeline.step7_quantize import quantize
+from pipeline.step8_modelfile import SAMPLE, modelfile
+from pipeline.workspace import Workspace
+
+STAGE_FUNCTIONS: tuple[StageFunction, ...] = (
+    acquire,
+    preprocess,
+    chunk,
+    upload,
+    train,
+    quantize,
+    modelfile,
+)
+
+
+def all_stages(**values: Any) -> None:
+    """Run every stage that is not up to date, in order: books in, a model that answers out.
+
+    Takes the options of all stages. It stops at the first failure; the same command continues
+    there. With no options at all it makes a small model from the sample library.
+    """
+    for function in STAGE_FUNCTIONS:
+        wanted = inspect.signature(function).parameters
+        try:
+            function(**{name: value for name, value in values.items() if name in wanted})
+        except PipelineError as error:
+            name = function.__name__
+            way_out = f"The stages before `{name}` are done: the same command continues there."
+            error.hint = f"{error.hint} {way_out}" if error.hint else way_out
+            raise
+    sample = Workspace(values["data_dir"]).directory("modelfile") / SAMPLE
+    typer.echo("\n" + sample.read_text("utf-8").rstrip())
+
+
+def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Show every stage: its state and why, what it made, when, and the command to run next.
+
+    A stage is fresh, stale (its input or its settings changed), edited (by hand, which is kept),
+    partial (stopped half-way) or missing.
+    """
+    workspace = Workspace(data_dir)
+    stages = survey(workspace)
+    console.print_table(table(stages))
+    following = next((stage.name for stage in stages if not stage.condition.holds), None)
+    if following is None:
+        typer.echo('Everything is up to date. Try it: pipeline generate "It was a dark night"')
+    else:
+        place = "" if data_dir == DEFAULT_DATA_DIR else f" --data-dir {data_dir}"
+        typer.echo(
+            f"Next: pipeline {following}{place}   (or the rest at once: pipeline all{place})"
+        )
+    workspace.hashes.save()
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    gguf: Annotated[
+        Path | None, typer.Option(help="Another GGUF than that of the data directory.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at the most.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0 always takes the likeliest word; 1 dares more.")
+    ] = DEFAULT_SAMPLING.temperature,
+    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
+) -> None:
+    """Complete a prompt with the finished model. It continues the text; it does not answer it."""
+    workspace = Workspace(data_dir)
+    model = gguf or next(iter(workspace.files("modelfile", ["*.gguf"])), None)
+    if model is None:
+        raise PipelineError(
+            f"{workspace.directory('modelfile')} has no GGUF yet.", "Run `pipeline all` first."
+        )
+    typer.echo(prompt, nl=False)
+    complete(
+        model,
+        prompt,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        on_text=lambda text: typer.echo(text, nl=False),
+    )
+    typer.echo()
+
+
+def make_pipeline() -> typer.Typer:
+    """The whole command-line interface."""
+    app = make_app()
+    known = {function.__name__: stage_options(function) for function in STAGE_FUNCTIONS}
+    for function in STAGE_FUNCTIONS:
+        add_stage(app, function, known)
+    app.command("all")(as_command(all_stages, merge_parameters(STAGE_FUNCTIONS), known))
+    for helper in (status, generate):
+        parameters = dict(inspect.signature(helper).parameters)
+        app.command(helper.__name__)(as_command(helper, parameters, known))
+    app.callback()(root)
+    return app
+
+
+def root() -> None:
+    """From a shelf of books to a text-completion language model that runs on your machine.
+
+    Seven stages pass files through numbered directories (training-data/1_raw, 2_preprocessed,
+    ...). Run them one by one, or `pipeline all`; stop anywhere, look, change files by hand, go on.
+    """
+
+
+def main() -> None:
+    """Entry point of the `pipeline` command."""
+    make_pipeline()()
+
+
+if __name__ == "__main__":
+    main()

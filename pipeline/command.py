@@ -1,0 +1,253 @@
+"""From a stage's function to its command: options, settings file, environment, exit codes.
+
+A stage is one typed function. Its parameters are the command line (`--chunk-size`), the
+environment (`PIPELINE_CHUNK_CHUNK_SIZE`) and the settings file (`chunk: chunk-size:`) at once, in
+that order of precedence; this module adds what all commands share.
+"""
+
+import inspect
+import signal
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, get_args
+
+import typer
+
+from pipeline import console
+from pipeline.errors import EXIT_FAILED, PipelineError
+from pipeline.files import is_disk_full
+from pipeline.settings import DEFAULT_FILE, load_settings
+from pipeline.workspace import STAGES
+
+DEFAULT_DATA_DIR = Path("training-data")
+FILES_PANEL = "Files"
+HELP = {"help_option_names": ["-h", "--help"]}
+
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        help="Where the numbered directories are.",
+        envvar="PIPELINE_DATA_DIR",
+        is_eager=True,
+        rich_help_panel=FILES_PANEL,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Run although nothing has changed.", rich_help_panel=FILES_PANEL),
+]
+OverwriteEdited = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite-edited",
+        help="Replace files that were edited by hand (kept otherwise).",
+        rich_help_panel=FILES_PANEL,
+    ),
+]
+RestoreDeleted = Annotated[
+    bool,
+    typer.Option(
+        "--restore-deleted",
+        help="Bring back documents that were deleted by hand.",
+        rich_help_panel=FILES_PANEL,
+    ),
+]
+
+StageFunction = Callable[..., None]
+
+
+def stage_options(function: StageFunction) -> set[str]:
+    """The option names of a stage's function, with hyphens."""
+    return {name.replace("_", "-") for name in inspect.signature(function).parameters}
+
+
+def make_app() -> typer.Typer:
+    """A Typer app with this product's ways: `-h`, underscores in options, no traceback art."""
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={
+            **HELP,
+            "auto_envvar_prefix": "PIPELINE",
+            "token_normalize_func": lambda token: token.replace("_", "-"),
+        },
+    )
+
+
+def add_stage(app: typer.Typer, function: StageFunction, known: Mapping[str, Any]) -> None:
+    """Add a stage's command, which bears its function's name, to the app.
+
+    `known` are the options of all stages, against which a settings file is checked.
+    """
+    name = function.__name__
+    app.command(name)(as_command(function, dict(inspect.signature(function).parameters), known))
+
+
+def as_command(
+    function: Callable[..., None],
+    parameters: Mapping[str, inspect.Parameter],
+    known: Mapping[str, Collection[str] | None],
+) -> Callable[..., None]:
+    """Wrap `function` as a Typer callback with `parameters` and the options that all share."""
+
+    def read_settings(context: typer.Context, path: Path | None) -> Path | None:
+        if path is None:
+            default = Path(context.params.get("data_dir") or DEFAULT_DATA_DIR) / DEFAULT_FILE
+            path = default if default.is_file() else None
+        if path is not None:
+            with errors_as_sentences(debug=False):
+                sections = load_settings(path, known)
+            context.default_map = flatten(sections, context.command.name or "", parameters)
+        return path
+
+    shared = {
+        "config": Annotated[
+            Path | None,
+            typer.Option(
+                help="Settings file (default: pipeline.yaml in the data directory, if there).",
+                callback=read_settings,
+                is_eager=True,
+                rich_help_panel=FILES_PANEL,
+            ),
+        ],
+        "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")],
+        "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
+    }
+
+    def command(**values: Any) -> None:
+        debug = values.pop("debug")
+        console.set_quiet(values.pop("quiet"))
+        del values["config"]  # taken in by the callback
+        with errors_as_sentences(debug), terminate_like_interrupt():
+            function(**values)
+
+    extra = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=annotation,
+            default=None if name == "config" else False,
+        )
+        for name, annotation in shared.items()
+    ]
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()]
+    command.__name__ = function.__name__
+    command.__doc__ = function.__doc__
+    command.__annotations__ = {p.name: p.annotation for p in [*keyword, *extra]}
+    command.__signature__ = inspect.Signature([*keyword, *extra])  # type: ignore[attr-defined]
+    return command
+
+
+def flatten(
+    sections: dict[str, dict[str, Any]], command: str, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The values of a settings file that concern one command (all sections for `all`)."""
+    wanted = [command] if command in STAGES else [*STAGES]
+    values = dict(sections.get("", {}))
+    for stage in wanted:
+        values |= sections.get(stage, {})
+    return {name: value for name, value in values.items() if name in parameters}
+
+
+def merge_parameters(functions: Collection[StageFunction]) -> dict[str, inspect.Parameter]:
+    """The parameters of several stages as those of one command.
+
+    Each keeps its own environment variable and is listed in its stage's panel; what several
+    stages share (--data-dir, --force) is one option.
+    """
+    merged: dict[str, inspect.Parameter] = {}
+    for function in functions:
+        stage = function.__name__
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name not in merged:
+                merged[name] = _in_panel(parameter, stage)
+    return merged
+
+
+def _in_panel(parameter: inspect.Parameter, stage: str) -> inspect.Parameter:
+    kind, option = get_args(parameter.annotation)
+    if option.rich_help_panel == FILES_PANEL:
+        return parameter
+    clone = typer.Option(*filter(None, [option.default if option.default is not ... else None]))
+    clone.__dict__.update(option.__dict__)
+    clone.envvar = f"PIPELINE_{stage}_{parameter.name}".upper()
+    clone.rich_help_panel = f"Options of {stage}"
+    return parameter.replace(annotation=Annotated[kind, clone])
+
+
+@contextmanager
+def errors_as_sentences(debug: bool) -> Iterator[None]:
+    """Turn exceptions into one sentence and an exit code; `debug` shows the traceback as well."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, SystemExit):
+        raise
+    except PipelineError as error:
+        _leave(error, error.message, error.hint, error.exit_code, debug)
+    except KeyboardInterrupt as error:
+        _leave(error, "Stopped.", None, EXIT_FAILED, debug)
+    except Exception as error:  # noqa: BLE001 - the outermost edge: whatever it is becomes a sentence
+        message, hint = _sentence(error)
+        _leave(error, message, hint, EXIT_FAILED, debug)
+
+
+def _leave(error: BaseException, message: str, hint: str | None, code: int, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    console.fail(message, hint)
+    raise typer.Exit(code) from error
+
+
+def _sentence(error: Exception) -> tuple[str, str | None]:
+    if is_disk_full(error):
+        where = getattr(error, "filename", None)
+        return (
+            f"The disk is full{f' (writing {where})' if where else ''}.",
+            "Make room, or name another place with --data-dir, and run the same command again: "
+            "what was finished is kept.",
+        )
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}.", None
+    name = type(error).__name__
+    return (
+        f"Unexpected {name}: {' '.join(str(error).split()) or 'no message'}",
+        "This is a fault in the program; --debug shows where.",
+    )
+
+
+@contextmanager
+def terminate_like_interrupt() -> Iterator[None]:
+    """Let SIGTERM end a stage as Ctrl-C does: the record is written, the exit code is right."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread, where no signal arrives either
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_script(function: StageFunction) -> None:
+    """Run a stage as a program of its own: `python pipeline/step3_chunk.py ...`."""
+    name = function.__name__
+    known: dict[str, Collection[str] | None] = dict.fromkeys(STAGES)
+    known[name] = stage_options(function)
+    app = make_app()
+    app.command(name, context_settings={"auto_envvar_prefix": f"PIPELINE_{name.upper()}"})(
+        as_command(function, dict(inspect.signature(function).parameters), known)
+    )
+    app()

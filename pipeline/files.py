@@ -1,0 +1,179 @@
+"""Files that are whole or not there: atomic writes, content hashes, and a cache of these."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+
+TEMPORARY_PREFIX = ".tmp-"
+# A file younger than this when it was hashed may change again within the same clock tick, so its
+# hash is not remembered (git calls such an entry racy).
+RACY_SECONDS = 2.0
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """What identifies a file's content: a POSIX path, its size in bytes, its sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"path": self.path, "size": self.size, "sha256": self.sha256}
+
+
+def sha256_bytes(data: bytes) -> str:
+    """The sha256 of `data`, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """A short hash of anything that JSON can express, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return sha256_bytes(text.encode())[:32]
+
+
+def sync(path: Path) -> None:
+    """Make sure that what was written to the file or directory `path` is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a directory
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(temporary: Path, final: Path) -> None:
+    """Rename a finished file to its final name, on the disk before it bears that name."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sync(temporary)
+    temporary.replace(final)
+    sync(final.parent)
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the directory of `path`; what is left there is deleted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unique = f"{os.getpid()}-{sha256_bytes(path.name.encode())[:8]}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{unique}"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; it becomes `path` if the block ends well."""
+    with temporary_beside(path) as temporary:
+        yield temporary
+        replace(temporary, path)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_bytes(path, json_lines(rows))
+
+
+def json_lines(rows: list[dict[str, Any]]) -> bytes:
+    """One JSON object a line, as UTF-8."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line.
+
+    Raises PipelineError naming file and line for a line that is no JSON object.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise PipelineError(f"{path}:{number} is not a JSON object.")
+        rows.append(row)
+    return rows
+
+
+def remove_temporary(directory: Path) -> None:
+    """Delete what a killed process left unfinished in `directory` and below."""
+    for path in sorted(directory.rglob(TEMPORARY_PREFIX + "*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception, of whatever library, means that the disk is full."""
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return True
+    return "No space left on device" in str(error) or "File too large" in str(error)
+
+
+class HashCache:
+    """Hashes of files, remembered by (size, times, inode), so that looking twice is cheap."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._dirty = False
+        self._known: dict[str, list[Any]] = {}
+        with suppress(FileNotFoundError, ValueError):  # a broken cache is an empty one
+            known = json.loads(path.read_text("utf-8"))
+            self._known = known if isinstance(known, dict) else {}
+
+    def fact(self, path: Path, name: str) -> FileFact:
+        """The fact of the file `path`, called `name`; hashed only if it may have changed."""
+        stat = path.stat()
+        key = str(path.absolute())
+        signature = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        known = self._known.get(key)
+        if isinstance(known, list) and known[:-1] == signature:
+            return FileFact(name, stat.st_size, known[-1])
+        digest = sha256_file(path)
+        if time.time() - max(stat.st_mtime, stat.st_ctime) > RACY_SECONDS:
+            self._known[key] = [*signature, digest]
+            self._dirty = True
+        return FileFact(name, stat.st_size, digest)
+
+    def save(self) -> None:
+        """Keep what was learned. A read-only disk costs only time, so it is no error."""
+        if not self._dirty:
+            return
+        with suppress(OSError):
+            write_bytes(self._path, json.dumps(self._known).encode())
+            self._dirty = False

@@ -1,0 +1,87 @@
+"""Where the chain stands: one line per stage, read from the records and the files alone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.workspace import STAGES, Condition, Record, Workspace
+
+COUNT_WORDS = ("documents", "chunks", "tokens", "steps", "files")
+STYLES = {"fresh": "green", "edited": "cyan", "stale": "yellow", "partial": "yellow"}
+
+
+@dataclass
+class StageStatus:
+    """One stage's place in the table."""
+
+    name: str
+    directory: str
+    condition: Condition
+    record: Record | None
+
+
+def survey(workspace: Workspace) -> list[StageStatus]:
+    """Examine all stages in order; a stage after one that will change is stale itself."""
+    stages: list[StageStatus] = []
+    changing: str | None = None
+    for spec in STAGES.values():
+        record = workspace.record(spec.name)
+        condition = workspace.examine(spec.name)
+        if changing and condition.holds:
+            condition.state = "stale"
+            condition.why = [f"{changing} is to run first"]
+        if not condition.holds:
+            changing = changing or spec.name
+        stages.append(StageStatus(spec.name, spec.directory, condition, record))
+    return stages
+
+
+def table(stages: list[StageStatus]) -> dict[str, Any]:
+    """Columns and rows for `console.print_table`."""
+    rows = []
+    for stage in stages:
+        state = stage.condition.state
+        record = stage.record
+        rows.append(
+            {
+                "stage": stage.name,
+                "directory": stage.directory,
+                "state": (state, STYLES.get(state, "dim")),
+                "made": made(record) if record else "",
+                "size": size(record) if record else "",
+                "when": record.end.replace("T", " ")[:16] if record else "",
+                "why": why(stage.condition),
+            }
+        )
+    return {"columns": list(rows[0]), "rows": rows}
+
+
+def made(record: Record) -> str:
+    """What the stage made, in a few words."""
+    parts = [f"{record.counts[word]:,} {word}" for word in COUNT_WORDS if word in record.counts]
+    return ", ".join(parts[:2])
+
+
+def size(record: Record) -> str:
+    """The size of all outputs, with a unit that suits it."""
+    amount = float(sum(output.size for output in record.outputs.values()))
+    for unit in ("B", "KB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def why(condition: Condition) -> str:
+    """The reasons for a state, the first two of them, and what a person did."""
+    parts = list(condition.why[:2])
+    if len(condition.why) > 2:
+        parts.append(f"and {len(condition.why) - 2} more")
+    for word, names in (
+        ("edited", condition.edited),
+        ("deleted", condition.deleted),
+        ("added", condition.added),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            parts.append(f"{word} by hand: {names[0]}{more}")
+    return "; ".join(parts)

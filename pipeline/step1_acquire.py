@@ -1,0 +1,221 @@
+"""Stage 1: bring books, or any text of your own, into `1_raw`, one file per document.
+
+    pipeline acquire                                  the sample library that ships with this
+    pipeline acquire --source ~/my-novels             a folder (or a file) of .txt and .md
+    pipeline acquire --topic horror --num-records 40  Project Gutenberg, through Gutendex
+
+Files are kept byte for byte; `catalog.jsonl` says where each one came from.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from pipeline.books.gutendex import DEFAULT_URL, Book, DownloadRefused, GutendexClient
+from pipeline.books.naming import file_name, slug
+from pipeline.books.sample import sample_library
+from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited, RestoreDeleted
+from pipeline.command import run_script as run_script
+from pipeline.console import progress, say
+from pipeline.errors import PipelineError
+from pipeline.files import json_lines, sha256_bytes
+from pipeline.run import StageRun, open_run
+from pipeline.workspace import Workspace
+
+VERSION = 1
+SUFFIXES = (".txt", ".md")
+
+
+def acquire(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    source: Annotated[
+        list[str] | None,
+        Option(help="A .txt or .md file, or a folder of them. May be repeated."),
+    ] = None,
+    topic: Annotated[
+        str | None, Option(help="Books whose subject or bookshelf has this word.")
+    ] = None,
+    search: Annotated[str | None, Option(help="Books with these words in title or author.")] = None,
+    languages: Annotated[
+        str, Option(help="Language codes of the books, separated by commas.")
+    ] = "en",
+    num_records: Annotated[int, Option(min=1, help="How many books to fetch.")] = 20,
+    gutendex_url: Annotated[
+        str, Option(help="A server that speaks the Gutendex protocol.")
+    ] = DEFAULT_URL,
+    pause: Annotated[float, Option(min=0, help="Seconds to wait between two downloads.")] = 2.0,
+    force: Force = False,
+    overwrite_edited: OverwriteEdited = False,
+    restore_deleted: RestoreDeleted = False,
+) -> None:
+    """Bring texts into `1_raw`: your own files, books by topic, or the sample library.
+
+    Without --source, --topic or --search, the sample library is taken: twelve short gothic tales.
+    A second run fetches only what is not there yet. Files of earlier runs stay.
+    """
+    workspace = Workspace(data_dir)
+    wants_books = topic is not None or search is not None
+    roots = [Path(item).expanduser() for item in source or []]
+    if not roots and not wants_books:
+        roots = [sample_library()]
+        say("No --source, --topic or --search: taking the sample library.")
+    files = list_files(roots)
+    settings = {"source": sorted(map(str, source or []))}
+    if wants_books:
+        settings |= {
+            "topic": topic, "search": search, "languages": languages,
+            "num_records": num_records, "gutendex_url": gutendex_url,
+        }  # fmt: skip
+    with open_run(
+        workspace, "acquire", version=VERSION, settings=settings, inputs=files, force=force,
+        overwrite_edited=overwrite_edited, restore_deleted=restore_deleted,
+    ) as run:  # fmt: skip
+        if not run.is_fresh:
+            take_files(run, files)
+            if wants_books:
+                client = GutendexClient(gutendex_url, pause=pause)
+                books = client.search(
+                    topic=topic, search=search, languages=languages, limit=num_records
+                )
+                fetch_books(run, client, books, num_records)
+            finish(run, topic or search)
+    report(workspace, run)
+
+
+def list_files(roots: Iterable[Path]) -> list[Path]:
+    """The text files named by, or found below, `roots`: sorted, hidden ones left out.
+
+    Raises PipelineError for what is not there and for a folder without text files.
+    """
+    files: list[Path] = []
+    for root in roots:
+        if not root.exists():
+            raise PipelineError(f"--source {root} is not there.", "Check the path.")
+        if root.is_file():
+            if root.suffix.lower() not in SUFFIXES:
+                raise PipelineError(f"--source {root} is not a .txt or .md file.")
+            files.append(root)
+            continue
+        found = [
+            path for path in sorted(root.rglob("*"))
+            if path.is_file() and path.suffix.lower() in SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        ]  # fmt: skip
+        if not found:
+            raise PipelineError(f"--source {root} has no .txt or .md files in it.")
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def take_files(run: StageRun, files: list[Path]) -> None:
+    """Copy local files into `1_raw`, each under a safe name of its own; empty ones are refused."""
+    taken: set[str] = set()
+    with progress("acquire", len(files), "files") as advance:
+        for path in files:
+            fact = run.workspace.fact(path)
+            name = f"{slug(path.stem) or 'text'}.txt"
+            if name in taken:  # two folders may hold files of one name
+                name = f"{name[:-4]}-{sha256_bytes(fact.path.encode())[:8]}.txt"
+            taken.add(name)
+            advance(note=name)
+            plan = run.plan(name, fact.sha256)
+            count(run, plan)
+            if plan != "write":
+                continue
+            data = path.read_bytes()
+            if not data.strip():
+                refuse(run, str(path), "it is empty")
+                continue
+            modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            row = {
+                "id": name[:-4], "title": None, "authors": [], "languages": [], "subjects": [],
+                "rights": None, "source": path.name,
+                "retrieved_at": modified.isoformat(timespec="seconds"),
+            }  # fmt: skip
+            run.write(name, data, fact.sha256, finished(row, name, data))
+
+
+def fetch_books(run: StageRun, client: GutendexClient, books: Iterable[Book], wanted: int) -> None:
+    """Download the books that are not there yet; refused ones are named, not fatal."""
+    with progress("acquire", wanted, "books") as advance:
+        for book in books:
+            name = file_name(book.id, book.title)
+            advance(note=name)
+            plan = run.plan(name, book.text_url)
+            count(run, plan)
+            if plan != "write":
+                continue
+            if book.copyright:
+                refuse(run, f"{book.title} ({book.id})", "it is under copyright")
+                continue
+            try:
+                data = client.download(book)
+            except DownloadRefused as refusal:
+                refuse(run, f"{book.title} ({book.id})", refusal.reason)
+                continue
+            row = {
+                "id": str(book.id), "title": book.title, "authors": book.authors,
+                "languages": book.languages, "subjects": book.subjects,
+                "rights": "public domain in the USA" if book.copyright is False else "unknown",
+                "source": book.text_url,
+                "retrieved_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            }  # fmt: skip
+            run.write(name, data, book.text_url, finished(row, name, data))
+
+
+def finished(row: dict[str, Any], name: str, data: bytes) -> dict[str, Any]:
+    """A catalogue row with the facts of its file."""
+    return {**row, "bytes": len(data), "sha256": sha256_bytes(data), "file": name}
+
+
+def count(run: StageRun, plan: str) -> None:
+    """Count what a plan means to the user."""
+    word = "new" if plan == "write" else "deleted by hand" if plan == "deleted" else "already there"
+    run.counts[word] = run.counts.get(word, 0) + 1
+
+
+def refuse(run: StageRun, what: str, reason: str) -> None:
+    """Leave a text out, with a word."""
+    run.counts["new"] -= 1
+    run.counts["refused"] = run.counts.get("refused", 0) + 1
+    run.warn(f"{what} was left out: {reason}.")
+
+
+def finish(run: StageRun, asked: str | None) -> None:
+    """Write the catalogue. Raises PipelineError if there is nothing to put into it."""
+    earlier = [name for name in run.carry_on() if name.endswith(".txt")]
+    if earlier:
+        run.counts["of earlier runs"] = len(earlier)
+    rows = list(run.rows().values())
+    if not rows and asked:
+        raise PipelineError(
+            f"No books were found for {asked!r}.",
+            "Try another --topic (horror, poetry, adventure, ...), --search or --languages.",
+        )
+    if not rows:
+        raise PipelineError("There is no text in any of the files given with --source.")
+    run.counts["documents"] = len(rows)
+    run.counts["bytes"] = sum(row["bytes"] for row in rows)
+    run.write("catalog.jsonl", json_lines(rows))
+
+
+def report(workspace: Workspace, run: StageRun) -> None:
+    """Print the line that sums the stage up."""
+    record = workspace.record("acquire")
+    counts = record.counts if record else {}
+    parts = [
+        f"{counts[word]} {word}"
+        for word in ("new", "already there", "of earlier runs", "deleted by hand", "refused")
+        if counts.get(word) and not run.is_fresh
+    ]
+    say(
+        f"acquire: {counts['documents']} documents, {counts['bytes']:,} bytes in {run.directory}"
+        + (f" ({', '.join(parts)})" if parts else " (up to date)")
+    )
+
+
+if __name__ == "__main__":
+    run_script(acquire)

@@ -1,0 +1,160 @@
+"""Stage 2: clean every text of `1_raw` into `2_preprocessed`.
+
+    pipeline preprocess
+    pipeline preprocess --skip-rule italics --no-unwrap
+
+Headers, licences and credits go, hard-wrapped prose becomes paragraphs, verse keeps its lines.
+What was removed, by which rule, is in `report.jsonl`; what is no book is in `rejected/`, with the
+reason. This is the directory to clean by hand: your edits are kept.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from pipeline.books.cleaning import RULES
+from pipeline.books.document import CleanDocument, Rejected, clean_document
+from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited, RestoreDeleted
+from pipeline.command import run_script as run_script
+from pipeline.console import progress, say
+from pipeline.errors import PipelineError, UsageError
+from pipeline.files import json_lines, read_jsonl
+from pipeline.run import StageRun, open_run
+from pipeline.settings import nearest
+from pipeline.workspace import Workspace
+
+VERSION = 1
+CATALOG = "catalog.jsonl"
+REPORT = "report.jsonl"
+FROM_CATALOG = ("title", "authors", "languages", "rights", "source")
+
+
+def preprocess(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    unwrap: Annotated[
+        bool, Option(help="Join hard-wrapped lines of prose; verse keeps its lines.")
+    ] = True,
+    skip_rule: Annotated[
+        list[str] | None,
+        Option(help=f"A cleaning rule not to apply; may be repeated. Rules: {', '.join(RULES)}."),
+    ] = None,
+    force: Force = False,
+    overwrite_edited: OverwriteEdited = False,
+    restore_deleted: RestoreDeleted = False,
+) -> None:
+    """Clean the texts of `1_raw` into `2_preprocessed`, where you can go on by hand.
+
+    Only texts that are new or changed are cleaned again. A file whose body cannot be told from
+    its boilerplate is rejected by name, never passed through.
+    """
+    for rule in skip_rule or []:
+        if rule not in RULES:
+            raise UsageError(f"--skip-rule {rule}: there is no such rule.", nearest(rule, RULES))
+    workspace = Workspace(data_dir)
+    inputs = workspace.inputs("preprocess")
+    texts = [path for path in inputs if path.suffix == ".txt"]
+    settings = {"unwrap": unwrap, "skip_rule": sorted(skip_rule or [])}
+    with open_run(
+        workspace, "preprocess", version=VERSION, settings=settings, inputs=inputs, force=force,
+        overwrite_edited=overwrite_edited, restore_deleted=restore_deleted,
+    ) as run:  # fmt: skip
+        if not run.is_fresh:
+            catalog = read_catalog(inputs)
+            rules = tuple(rule for rule in RULES if rule not in settings["skip_rule"])
+            with progress("preprocess", len(texts), "texts") as advance:
+                for path in texts:
+                    advance(note=path.name)
+                    clean_one(run, path, catalog.get(path.name, {}), rules, unwrap)
+            finish(run, len(texts))
+    report(workspace, run)
+
+
+def read_catalog(inputs: list[Path]) -> dict[str, dict[str, Any]]:
+    """What stage 1 knows of each file, by file name."""
+    rows = [row for path in inputs if path.name == CATALOG for row in read_jsonl(path)]
+    return {str(row.get("file")): row for row in rows}
+
+
+def clean_one(
+    run: StageRun, path: Path, known: dict[str, Any], rules: tuple[str, ...], unwrap: bool
+) -> None:
+    """Clean one text, unless what was made of it earlier still holds."""
+    name, rejected = path.name, f"rejected/{path.name}"
+    about = {key: known.get(key) for key in FROM_CATALOG}
+    key = run.key(run.workspace.fact(path).sha256, about)
+    for earlier in (name, rejected):
+        if run.plan(earlier, key) != "write":
+            return
+    row: dict[str, Any] = {"file": name, "document_id": path.stem}
+    try:
+        document = clean_document(path.read_bytes(), unwrap=unwrap, rules=rules)
+    except Rejected as rejection:
+        run.warn(f"{name} was rejected: {rejection.reason}.")
+        row |= {"verdict": "rejected", "reason": rejection.reason, "source": about["source"]}
+        text = f"{path} was rejected: {rejection.reason}.\n"
+        run.write(rejected, text.encode(), key, row)
+        return
+    for warning in document.warnings:
+        run.warn(f"{name}: {warning}.")
+    run.write(name, document.text.encode(), key, row | describe(document, about))
+
+
+def describe(document: CleanDocument, about: dict[str, Any]) -> dict[str, Any]:
+    """The report's row of a cleaned document. The catalogue knows better than the header does."""
+    return {
+        "verdict": "kept",
+        "title": about["title"] or document.title,
+        "authors": about["authors"] or ([document.author] if document.author else []),
+        "language": (about["languages"] or [document.language])[0],
+        "source": about["source"],
+        "rights": about["rights"],
+        "encoding": document.encoding,
+        "characters_in": document.characters_in,
+        "characters_out": document.characters_out,
+        "removed": document.removed,
+        "warnings": document.warnings,
+    }
+
+
+def finish(run: StageRun, texts: int) -> None:
+    """Write the report and the counts. Raises PipelineError if no text was kept."""
+    rows = list(run.rows().values())
+    verdicts = Counter(row["verdict"] for row in rows)
+    removed: Counter[str] = Counter()
+    for row in rows:
+        for rule, removal in row.get("removed", {}).items():
+            removed[rule] += removal["characters"]
+    run.counts |= {
+        "texts": texts,
+        "documents": verdicts["kept"],
+        "rejected": verdicts["rejected"],
+        "characters_in": sum(row.get("characters_in", 0) for row in rows),
+        "characters_out": sum(row.get("characters_out", 0) for row in rows),
+        "removed": dict(removed.most_common()),
+    }
+    run.write(REPORT, json_lines(rows))
+    if not verdicts["kept"]:
+        raise PipelineError(
+            f"None of the {texts} texts could be used.",
+            f"The reasons are in {run.directory / 'rejected'}.",
+        )
+
+
+def report(workspace: Workspace, run: StageRun) -> None:
+    """Print the line that sums the stage up."""
+    record = workspace.record("preprocess")
+    counts = record.counts if record else {}
+    text = f"preprocess: {counts['documents']} texts cleaned into {run.directory}, "
+    text += f"{counts['characters_in']:,} characters in, {counts['characters_out']:,} out"
+    if counts["rejected"]:
+        text += f"; {counts['rejected']} rejected"
+    for word, names in (("edited", run.condition.edited), ("deleted", run.condition.deleted)):
+        if names:
+            text += f"; {len(names)} {word} by hand"
+    say(text + (" (up to date)" if run.is_fresh else ""))
+
+
+if __name__ == "__main__":
+    run_script(preprocess)

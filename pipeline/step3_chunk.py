@@ -1,0 +1,189 @@
+"""Stage 3: cut the documents of `2_preprocessed` into the chunks of `3_chunks`.
+
+    pipeline chunk
+    pipeline chunk --chunk-size 4000 --minimum-size 3000
+
+Chunks follow paragraphs, then sentences; joined again they are the document, byte for byte. Whole
+documents are held out for validation, so that no book is on both sides.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
+from pipeline.command import run_script as run_script
+from pipeline.console import progress, say
+from pipeline.corpus.chunking import chunk_text
+from pipeline.corpus.shards import Chunk, ShardWriter
+from pipeline.corpus.splits import tail_split, validation_ids
+from pipeline.errors import PipelineError, UsageError
+from pipeline.files import read_jsonl, write_jsonl
+from pipeline.run import StageRun, open_run
+from pipeline.workspace import Workspace
+
+VERSION = 1
+SPLITS = ("train", "validation")
+
+
+def chunk(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    chunk_size: Annotated[
+        int, Option(min=1, help="Characters a chunk should have at the most.")
+    ] = 7000,
+    minimum_size: Annotated[
+        int | None,
+        Option(min=1, help="Characters it should have at the least (default: 6/7 of the most)."),
+    ] = None,
+    validation_fraction: Annotated[
+        float,
+        Option(min=0.0, max=0.5, help="Share of the text held out, in whole documents."),
+    ] = 0.1,
+    split_seed: Annotated[int, Option(help="Chooses which documents are held out.")] = 0,
+    force: Force = False,
+    overwrite_edited: OverwriteEdited = False,
+) -> None:
+    """Cut the documents into chunks and hold some documents out for validation.
+
+    Writes Parquet files that any tool can read (text, document, place in it, title, authors) and
+    `documents.jsonl`, one line a document.
+    """
+    minimum = chunk_size * 6 // 7 if minimum_size is None else minimum_size
+    if minimum > chunk_size:
+        raise UsageError(f"--minimum-size {minimum} is above --chunk-size {chunk_size}.")
+    workspace = Workspace(data_dir)
+    inputs = workspace.inputs("chunk")
+    texts = [path for path in inputs if path.suffix == ".txt"]
+    if not texts:
+        raise PipelineError(
+            f"{workspace.directory('preprocess')} has no texts.", "Run `pipeline preprocess` first."
+        )
+    settings = {
+        "chunk_size": chunk_size,
+        "minimum_size": minimum,
+        "validation_fraction": validation_fraction,
+        "split_seed": split_seed,
+    }
+    with open_run(
+        workspace, "chunk", version=VERSION, settings=settings, inputs=inputs, force=force,
+        overwrite_edited=overwrite_edited,
+    ) as run:  # fmt: skip
+        if not run.is_fresh:
+            about = {row["document_id"]: row for path in inputs if path.suffix == ".jsonl"
+                     for row in read_jsonl(path)}  # fmt: skip
+            sizes = [(path.stem, path.stat().st_size) for path in texts]
+            held_out = validation_ids(sizes, validation_fraction, split_seed)
+            with run.scratch() as folder:
+                rows = write_chunks(
+                    run, folder, texts, about, held_out, chunk_size, minimum, validation_fraction
+                )
+                write_jsonl(folder / "documents.jsonl", rows)
+                run.adopt(folder)
+    report(workspace, run)
+
+
+def write_chunks(
+    run: StageRun,
+    folder: Path,
+    texts: list[Path],
+    about: dict[str, dict[str, Any]],
+    held_out: set[str],
+    size: int,
+    minimum: int,
+    fraction: float,
+) -> list[dict[str, Any]]:
+    """Write the shards of both splits; returns a row for each document."""
+    rows: list[dict[str, Any]] = []
+    counts = run.counts
+    counts |= {"documents": 0, "chunks": 0, "train": 0, "validation": 0, "characters": 0}
+    with (
+        ShardWriter(folder, "train") as train,
+        ShardWriter(folder, "validation") as validation,
+        progress("chunk", len(texts), "texts") as advance,
+    ):
+        for path in texts:
+            advance(note=path.name)
+            text = read_text(path)
+            if not text.strip():
+                run.warn(f"{path} is empty: left out.")
+                continue
+            pieces = chunk_text(text, size, minimum)
+            known = about.get(path.stem, {})
+            parts = {"validation": pieces} if path.stem in held_out else {"train": pieces}
+            if len(texts) == 1 and fraction:
+                run.warn(f"{path.name} is the only document: its end is held out for validation.")
+                parts = dict(zip(SPLITS, tail_split(pieces, fraction), strict=True))
+            chunks = list(as_chunks(path.stem, pieces, known))
+            for split, part in parts.items():
+                writer = train if split == "train" else validation
+                taken, chunks = chunks[: len(part)], chunks[len(part) :]
+                if taken:
+                    writer.write_document(taken)
+                counts[split] += len(taken)
+            counts["documents"] += 1
+            counts["chunks"] += len(pieces)
+            counts["characters"] += len(text)
+            rows.append(
+                {
+                    "document_id": path.stem,
+                    "title": known.get("title"), "authors": known.get("authors") or [],
+                    "language": known.get("language"), "source": known.get("source"),
+                    "rights": known.get("rights"), "characters": len(text),
+                    "chunks": len(pieces), "split": " and ".join(parts),
+                }
+            )  # fmt: skip
+    if not counts["train"]:
+        raise PipelineError(f"No text is left to train on in {texts[0].parent}.")
+    return rows
+
+
+def as_chunks(document: str, pieces: list[str], known: dict[str, Any]) -> Iterator[Chunk]:
+    """The chunks of one document with their places in it."""
+    start = 0
+    for number, piece in enumerate(pieces):
+        yield Chunk(
+            text=piece,
+            document_id=document,
+            chunk=number,
+            char_start=start,
+            char_end=start + len(piece),
+            is_last=number == len(pieces) - 1,
+            title=known.get("title"),
+            authors=list(known.get("authors") or []),
+            language=known.get("language"),
+            source=known.get("source"),
+        )
+        start += len(piece)
+
+
+def read_text(path: Path) -> str:
+    """A cleaned text, perhaps edited by hand: UTF-8, any line ends.
+
+    Raises PipelineError naming file and line for what is not UTF-8.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise PipelineError(
+            f"{path}:{line} is not UTF-8 text.", "Save the file as UTF-8 in your editor."
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def report(workspace: Workspace, run: StageRun) -> None:
+    """Print the line that sums the stage up."""
+    record = workspace.record("chunk")
+    counts = record.counts if record else {}
+    say(
+        f"chunk: {counts['documents']} documents, {counts['chunks']} chunks "
+        f"({counts['train']} to train on, {counts['validation']} held out) in {run.directory}"
+        + (" (up to date)" if run.is_fresh else "")
+    )
+
+
+if __name__ == "__main__":
+    run_script(chunk)

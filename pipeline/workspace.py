@@ -1,0 +1,381 @@
+"""The numbered directories: what is in them, what made it, and whether it still holds.
+
+Every stage writes one directory and, last, a `stage.json` in it: settings, inputs, outputs with
+their hashes, counts. From these four states follow. A stage is *fresh* when its settings and the
+content of its inputs are what the record says and its outputs are all there; *stale* when they are
+not; *edited* when a person changed an output since; *partial* when it was stopped half-way.
+
+A person's hand goes first: a file whose hash is not one that the stage wrote is never overwritten
+or removed unless asked (`--overwrite-edited`), and a document that a person deleted stays deleted
+(`--restore-deleted`).
+
+The writing half, a stage at work, is `pipeline/run.py`.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.files import FileFact, HashCache
+
+RECORD = "stage.json"
+JOURNAL = ".journal.jsonl"
+CACHE = ".cache"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One room of the house. `reads` is the stage before it; `takes` are the files it wants."""
+
+    name: str
+    directory: str
+    reads: str | None
+    takes: tuple[str, ...]
+    milestone: str
+    curated: bool = False  # one file per document, where people edit and delete
+    resumable: bool = False  # what was finished before a stop is not done again
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("acquire", "1_raw", None, (), "a directory of text files", True, True),
+        Stage(
+            "preprocess", "2_preprocessed", "acquire", ("*.txt", "catalog.jsonl"),
+            "a directory of cleaned text files", True, True,
+        ),
+        Stage(
+            "chunk", "3_chunks", "preprocess", ("*.txt", "report.jsonl"),
+            "Parquet files of chunks",
+        ),
+        Stage(
+            "upload", "4_dataset", "chunk", ("*.parquet", "documents.jsonl"),
+            "a dataset repository",
+        ),
+        Stage("train", "6_adapter", "upload", ("data/*.parquet",), "a LoRA adapter"),
+        Stage(
+            "quantize", "7_gguf", "train",
+            ("adapter_config.json", "adapter_model.safetensors", "run.yaml", "evaluation.json"),
+            "a quantized GGUF model",
+        ),
+        Stage(
+            "modelfile", "8_ollama", "quantize", ("*.gguf", "proof.json"),
+            "a Modelfile beside its GGUF, and a first answer",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass
+class Output:
+    """A file that a stage wrote: its name in the directory and everything known of it.
+
+    `key` says what it was made from (see `StageRun.key`), `row` what the stage noted about it,
+    `known` every hash that the stage gave it or was about to give it.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    key: str = ""
+    row: dict[str, Any] | None = None
+    known: set[str] = field(default_factory=set)
+
+    def as_json(self) -> dict[str, Any]:
+        value: dict[str, Any] = {"path": self.name, "size": self.size, "sha256": self.sha256}
+        if self.key:
+            value["key"] = self.key
+        if self.row is not None:
+            value["row"] = self.row
+        return value
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Output":
+        """Read back what `as_json` wrote. Raises KeyError or TypeError on anything else."""
+        sha256 = str(value["sha256"])
+        return cls(
+            str(value["path"]), int(value["size"]), sha256,
+            str(value.get("key", "")), value.get("row"), {sha256},
+        )  # fmt: skip
+
+
+@dataclass
+class Record:
+    """What `stage.json` says of the last run of a stage."""
+
+    stage: str
+    status: str
+    version: int
+    settings: dict[str, Any]
+    inputs: list[FileFact]
+    outputs: dict[str, Output]
+    counts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    start: str = ""
+    end: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "status": self.status,
+            "version": self.version,
+            "start": self.start,
+            "end": self.end,
+            "settings": self.settings,
+            "counts": self.counts,
+            "warnings": self.warnings,
+            "inputs": [fact.as_json() for fact in self.inputs],
+            "outputs": [output.as_json() for output in self.outputs.values()],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Record":
+        """Read back what `as_json` wrote. Raises KeyError, TypeError or ValueError otherwise."""
+        outputs = [Output.from_json(item) for item in value["outputs"]]
+        return cls(
+            stage=str(value["stage"]),
+            status=str(value["status"]),
+            version=int(value["version"]),
+            settings=dict(value["settings"]),
+            inputs=[FileFact(str(i["path"]), int(i["size"]), i["sha256"]) for i in value["inputs"]],
+            outputs={output.name: output for output in outputs},
+            counts=dict(value["counts"]),
+            warnings=list(value["warnings"]),
+            start=str(value["start"]),
+            end=str(value["end"]),
+        )
+
+
+@dataclass
+class Condition:
+    """What an examination of a stage found. `state` is one word of the module's docstring,
+    or `missing` when the stage never ran."""
+
+    state: str
+    why: list[str] = field(default_factory=list)
+    edited: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is nothing to do: fresh, or fresh but for a person's hand."""
+        return self.state in {"fresh", "edited"}
+
+
+class Workspace:
+    """A data directory with its numbered directories.
+
+    Raises PipelineError if `root` is there and is not a directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if root.exists() and not root.is_dir():
+            raise PipelineError(
+                f"{root} is a file, but the data directory must be a directory.",
+                "Name another with --data-dir.",
+            )
+        self.root = root
+        self.hashes = HashCache(root / CACHE / "hashes.json")
+
+    def directory(self, stage: str) -> Path:
+        """The numbered directory that the stage writes."""
+        return self.root / STAGES[stage].directory
+
+    @property
+    def cache(self) -> Path:
+        """Where things are kept that can be made again at any time."""
+        return self.root / CACHE
+
+    def record(self, stage: str) -> Record | None:
+        """The stage's record, with what a stopped run journalled; None if it never ran.
+
+        Raises PipelineError if the record is there and cannot be read.
+        """
+        path = self.directory(stage) / RECORD
+        try:
+            record = Record.from_json(json.loads(path.read_text("utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PipelineError(
+                f"{path} is not a stage record that can be read.",
+                "Delete it to let the stage look at its files afresh.",
+            ) from error
+        if unsafe := next((name for name in record.outputs if not is_inside(name)), None):
+            raise PipelineError(f"{path} names a file outside its directory: {unsafe!r}.")
+        for output, is_written in read_journal(self.directory(stage) / JOURNAL):
+            self._replay(record, output, is_written)
+        return record
+
+    def _replay(self, record: Record, output: Output, is_written: bool) -> None:
+        """Take a journal line into the record.
+
+        A write is announced before the file gets its name and confirmed after. One that was only
+        announced counts if the file has the announced content, for then the rename did happen.
+        """
+        path = self.directory(record.stage) / output.name
+        earlier = record.outputs.get(output.name)
+        if earlier is not None:
+            output.known |= earlier.known
+        happened = path.is_file() and self.hashes.fact(path, "").sha256 == output.sha256
+        if is_written or happened:
+            record.outputs[output.name] = output
+        elif earlier is not None:
+            earlier.known |= output.known
+
+    def files(self, stage: str, patterns: Iterable[str] = ("*",)) -> list[Path]:
+        """The visible files of a numbered directory whose names match, sorted by name.
+
+        A pattern without `/` means the directory itself, not its folders.
+        """
+        directory = self.directory(stage)
+        found = []
+        for pattern in patterns:
+            found += [
+                path for path in directory.glob(pattern)
+                if path.is_file() and path.name != RECORD and not path.name.startswith(".")
+            ]  # fmt: skip
+        return sorted(set(found))
+
+    def fact(self, path: Path) -> FileFact:
+        """The fact of a file, named relative to the data directory if it lies in it."""
+        # Not resolve(): a symbolic link keeps the name that the user gave it.
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100
+        root = Path(os.path.abspath(self.root))  # noqa: PTH100
+        name = absolute.relative_to(root) if absolute.is_relative_to(root) else absolute
+        return self.hashes.fact(path, name.as_posix())
+
+    def inputs(self, stage: str) -> list[Path]:
+        """What the stage would read now, sorted.
+
+        Raises PipelineError if the stage before it has not run, or was stopped half-way.
+        """
+        before = STAGES[stage].reads
+        if before is None:
+            return []
+        record = self.record(before)
+        files = self.files(before, STAGES[stage].takes)
+        if record is not None and record.status != "complete":
+            raise PipelineError(
+                f"{self.directory(before)} is unfinished.", f"Run `pipeline {before}` again first."
+            )
+        if not files:
+            raise PipelineError(
+                f"{self.directory(before)} has nothing to {stage}.",
+                f"Run `pipeline {before}` first.",
+            )
+        return files
+
+    def examine(
+        self,
+        stage: str,
+        *,
+        settings: dict[str, Any] | None = None,
+        inputs: list[FileFact] | None = None,
+        version: int | None = None,
+    ) -> Condition:
+        """Compare the stage's record with what is there now.
+
+        What is not given is not compared, except `inputs` of a stage that reads another one.
+        """
+        spec = STAGES[stage]
+        record = self.record(stage)
+        if record is None:
+            return Condition("missing", ["it has not run"])
+        found = self._hand(stage, record)
+        if record.status != "complete":
+            return Condition("partial", ["it was stopped half-way"], **found)
+        why = []
+        if version is not None and version != record.version:
+            why.append("the stage's code has changed")
+        if settings is not None:
+            why += differences(record.settings, as_settings(settings))
+        if inputs is None and spec.reads:
+            inputs = [self.fact(path) for path in self.files(spec.reads, spec.takes)]
+        if inputs is not None:
+            why += changed_inputs(record.inputs, inputs)
+        if not spec.curated:
+            why += [f"{name} is missing" for name in found["deleted"]]
+            found["deleted"] = []
+        if why:
+            return Condition("stale", why, **found)
+        return Condition("edited" if any(found.values()) else "fresh", **found)
+
+    def is_edited(self, directory: Path, output: Output) -> bool:
+        """Whether the file's content is none that the stage gave it. False if it is not there."""
+        path = directory / output.name
+        return path.is_file() and self.hashes.fact(path, output.name).sha256 not in output.known
+
+    def _hand(self, stage: str, record: Record) -> dict[str, list[str]]:
+        """What a person did to the outputs since the stage wrote them."""
+        directory = self.directory(stage)
+        outputs = record.outputs.values()
+        present = {path.name for path in self.files(stage, ("*.txt",))}
+        curated = STAGES[stage].curated
+        return {
+            "edited": [o.name for o in outputs if self.is_edited(directory, o)],
+            "deleted": [o.name for o in outputs if not (directory / o.name).is_file()],
+            "added": sorted(present - set(record.outputs)) if curated else [],
+        }
+
+
+def read_journal(path: Path) -> list[tuple[Output, bool]]:
+    """The outputs that a stopped run noted, each with whether it was seen to be written.
+
+    A line that was cut short is no line.
+    """
+    if not path.is_file():
+        return []
+    lines = []
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        try:
+            value = json.loads(line)
+            output, is_written = Output.from_json(value), bool(value["written"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if is_inside(output.name):
+            lines.append((output, is_written))
+    return lines
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name from a record stays inside its directory."""
+    path = Path(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+def as_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they look after a round trip through JSON, so that they can be compared."""
+    value: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return value
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Name every setting that differs."""
+    names = sorted(before.keys() | now.keys())
+    return [
+        f"--{name.replace('_', '-')} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def changed_inputs(before: list[FileFact], now: list[FileFact]) -> list[str]:
+    """Say how the inputs differ, by content; the first three are named."""
+    old = {fact.path: fact.sha256 for fact in before}
+    new = {fact.path: fact.sha256 for fact in now}
+    why = []
+    for verb, names in (
+        ("is new", sorted(new.keys() - old.keys())),
+        ("is gone", sorted(old.keys() - new.keys())),
+        ("has changed", sorted(name for name in old.keys() & new.keys() if old[name] != new[name])),
+    ):
+        why += [f"{name} {verb}" for name in names[:3]]
+        if len(names) > 3:
+            why.append(f"and {len(names) - 3} more: {verb}")
+    return why

@@ -1,0 +1,174 @@
+"""One definition of every option: precedence, spellings, errors and exit codes."""
+
+import errno
+import inspect
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pipeline.command import (
+    DEFAULT_DATA_DIR,
+    DataDir,
+    Force,
+    add_stage,
+    as_command,
+    make_app,
+    merge_parameters,
+    stage_options,
+)
+from pipeline.errors import PipelineError, Stopped, UsageError
+
+Seen = dict[str, Any]
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return {}
+
+
+@pytest.fixture
+def app(seen: Seen) -> typer.Typer:
+    """Two small stages with the names of real ones, and `all` made of them."""
+
+    def chunk(
+        data_dir: DataDir = DEFAULT_DATA_DIR,
+        chunk_size: Annotated[int, typer.Option(min=1, help="Size.")] = 7000,
+        force: Force = False,
+    ) -> None:
+        seen["chunk"] = (data_dir, chunk_size, force)
+
+    def acquire(
+        data_dir: DataDir = DEFAULT_DATA_DIR,
+        source: Annotated[list[str] | None, typer.Option(help="Where from.")] = None,
+        force: Force = False,
+    ) -> None:
+        seen["acquire"] = (data_dir, source, force)
+
+    def all_stages(**values: Any) -> None:
+        for function in (acquire, chunk):
+            names = inspect.signature(function).parameters
+            function(**{name: values[name] for name in names})
+
+    app = make_app()
+    stages: tuple[Callable[..., None], ...] = (acquire, chunk)
+    known = {stage.__name__: stage_options(stage) for stage in stages}
+    for stage in stages:
+        add_stage(app, stage, known)
+    app.command("all")(as_command(all_stages, merge_parameters(stages), known))
+    return app
+
+
+def run(app: typer.Typer, *arguments: str, code: int = 0, **env: str) -> str:
+    result = CliRunner().invoke(app, arguments, env=env)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_precedence_is_command_line_then_environment_then_file_then_default(
+    app: typer.Typer, seen: Seen, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("chunk:\n  chunk-size: 3\n")
+    config = ("--config", str(file))
+    run(app, "chunk")
+    assert seen["chunk"][1] == 7000
+    run(app, "chunk", *config)
+    assert seen["chunk"][1] == 3
+    run(app, "chunk", *config, PIPELINE_CHUNK_CHUNK_SIZE="4")
+    assert seen["chunk"][1] == 4
+    run(app, "chunk", *config, "--chunk-size", "5", PIPELINE_CHUNK_CHUNK_SIZE="4")
+    assert seen["chunk"][1] == 5
+
+
+def test_all_takes_every_stages_options_environment_and_sections(
+    app: typer.Typer, seen: Seen, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"data-dir: {tmp_path / 'data'}\nacquire:\n  source: [a, b]\n")
+    run(app, "all", "--config", str(file), "--force", PIPELINE_CHUNK_CHUNK_SIZE="9")
+    assert seen == {
+        "acquire": (tmp_path / "data", ["a", "b"], True),
+        "chunk": (tmp_path / "data", 9, True),
+    }
+
+
+def test_pipeline_yaml_in_the_data_directory_is_read_by_itself(
+    app: typer.Typer, seen: Seen, tmp_path: Path
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text("chunk:\n  chunk-size: 11\n")
+    run(app, "chunk", "--data-dir", str(tmp_path))
+    assert seen["chunk"][1] == 11
+    run(app, "chunk", PIPELINE_DATA_DIR=str(tmp_path))
+    assert seen["chunk"] == (tmp_path, 11, False)
+
+
+def test_hyphens_and_underscores_both_work(app: typer.Typer, seen: Seen) -> None:
+    run(app, "chunk", "--chunk_size", "6")
+    assert seen["chunk"][1] == 6
+
+
+@pytest.mark.parametrize("value", ["x", "0", "-1", "1.5"])
+def test_a_value_that_makes_no_sense_is_refused_with_exit_code_2(
+    app: typer.Typer, value: str
+) -> None:
+    assert "--chunk-size" in run(app, "chunk", "--chunk-size", value, code=2)
+
+
+def test_a_typo_in_a_settings_file_names_line_and_nearest_key(
+    app: typer.Typer, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("chunk:\n  chunk-sise: 3\n")
+    output = run(app, "chunk", "--config", str(file), code=2)
+    assert "settings.yaml:2" in output
+    assert "Did you mean 'chunk-size'?" in output
+
+
+def failing(error: BaseException) -> typer.Typer:
+    def chunk() -> None:
+        raise error
+
+    app = make_app()
+    app.command("chunk")(as_command(chunk, {}, {}))
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (PipelineError("It broke.", "Mend it."), 1, "error: It broke.\n  Mend it.\n"),
+        (UsageError("No such thing."), 2, "error: No such thing.\n"),
+        (Stopped("Stopped."), 33, "error: Stopped.\n"),
+        (KeyboardInterrupt(), 1, "error: Stopped.\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.txt"), 1, "The disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "x.txt"), 1,
+         "error: Permission denied: x.txt.\n"),
+        (ValueError("odd\nthing"), 1, "Unexpected ValueError: odd thing"),
+    ],
+)  # fmt: skip
+def test_an_error_is_a_sentence_and_an_exit_code(
+    error: BaseException, code: int, text: str
+) -> None:
+    output = run(failing(error), code=code)
+    assert text in output
+    assert "Traceback" not in output
+
+
+def test_debug_shows_the_traceback() -> None:
+    assert "Traceback" in run(failing(PipelineError("It broke.")), "--debug", code=1)
+
+
+def test_sigterm_is_an_interrupt() -> None:
+    def chunk() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+    app = make_app()
+    app.command("chunk")(as_command(chunk, {}, {}))
+    assert "Stopped." in run(app, code=1)
