@@ -59,7 +59,8 @@ STAGES = {
         Stage("train", "6_adapter", "upload", ("data/*.parquet",), "a LoRA adapter"),
         Stage(
             "quantize", "7_gguf", "train",
-            ("adapter_config.json", "adapter_model.safetensors", "run.yaml", "evaluation.json"),
+            ("adapter_config.json", "adapter_model.safetensors", "run.yaml", "evaluation.json",
+             "windows.json"),
             "a quantized GGUF model",
         ),
         Stage(

@@ -1,0 +1,192 @@
+"""Stage 6: train a LoRA adapter on `4_dataset` and score it on the books held out.
+
+    pipeline train                                         SmolLM2-135M, one pass over the data
+    pipeline train --base-model meta-llama/Llama-3.1-8B --epochs 2
+    pipeline train --dataset your-name/horror-novel-chunks --max-steps 500
+
+Whole documents are put together again from their chunks, tokenized with one end token each and cut
+into blocks, so nothing is lost. `6_adapter` gets the adapter, `metrics.jsonl`, `loss.png`, and
+`evaluation.json`: bits per byte of the held-out text before and after.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
+from pipeline.command import run_script as run_script
+from pipeline.console import say
+from pipeline.corpus.shards import Document, find_splits, read_documents
+from pipeline.corpus.splits import validation_ids
+from pipeline.errors import PipelineError
+from pipeline.hub.client import fetch_dataset
+from pipeline.run import StageRun, open_run
+from pipeline.training.base_model import (
+    DEFAULT_BASE_MODEL,
+    check_base_model,
+    resolve_base_model,
+)
+from pipeline.training.settings import DEFAULT_PROMPT, TrainSettings
+from pipeline.training.trainer import train as train_adapter
+from pipeline.workspace import Workspace
+
+VERSION = 1
+LENGTH = "Length"
+LEARNING = "Learning"
+SCORING = "Scoring"
+
+
+def train(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    base_model: Annotated[
+        str,
+        Option(help="A Hub id, a folder, a .gguf file, or smollm2-135m (comes with `make setup`)."),
+    ] = DEFAULT_BASE_MODEL,
+    revision: Annotated[
+        str | None, Option(help="Branch, tag or commit of a base model from the Hub.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        Option(help="A folder of Parquet files or a Hub dataset id, in place of 4_dataset."),
+    ] = None,
+    max_steps: Annotated[
+        int | None, Option(min=1, help="Optimizer steps.", rich_help_panel=LENGTH)
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        Option(help="Passes over the data (default: one).", rich_help_panel=LENGTH),
+    ] = None,
+    sequence_length: Annotated[
+        int, Option(min=8, help="Tokens the model sees at once.", rich_help_panel=LENGTH)
+    ] = 1024,
+    batch_size: Annotated[
+        int, Option(min=1, help="Sequences computed together.", rich_help_panel=LENGTH)
+    ] = 1,
+    gradient_accumulation: Annotated[
+        int, Option(min=1, help="Batches summed up for one step.", rich_help_panel=LENGTH)
+    ] = 1,
+    learning_rate: Annotated[
+        float,
+        Option(
+            help="2e-4 suits runs of thousands of steps; runs of some dozens learn more at 1e-3.",
+            rich_help_panel=LEARNING,
+        ),
+    ] = 2e-4,
+    scheduler: Annotated[
+        str, Option(help="cosine, linear or constant.", rich_help_panel=LEARNING)
+    ] = "cosine",
+    warmup: Annotated[
+        float,
+        Option(help="Share of the steps (below 1) or steps.", rich_help_panel=LEARNING),
+    ] = 0.05,
+    weight_decay: Annotated[float, Option(rich_help_panel=LEARNING)] = 0.0,
+    rank: Annotated[
+        int, Option(min=1, help="Width of the adapter's matrices.", rich_help_panel=LEARNING)
+    ] = 16,
+    alpha: Annotated[
+        float,
+        Option(help="The adapter counts alpha / rank times.", rich_help_panel=LEARNING),
+    ] = 32.0,
+    dropout: Annotated[
+        float, Option(help="Of the adapter, from 0 to below 1.", rich_help_panel=LEARNING)
+    ] = 0.0,
+    seed: Annotated[int, Option(min=0, help="Same seed, same run.", rich_help_panel=LEARNING)] = 42,
+    eval_tokens: Annotated[
+        int, Option(min=1, help="Held-out tokens to score.", rich_help_panel=SCORING)
+    ] = TrainSettings.eval_tokens,
+    sample_prompt: Annotated[
+        str, Option(help="What base and tuned model are to go on from.", rich_help_panel=SCORING)
+    ] = DEFAULT_PROMPT,
+    sample_tokens: Annotated[
+        int, Option(min=1, help="How far they go on.", rich_help_panel=SCORING)
+    ] = TrainSettings.sample_tokens,
+    force: Force = False,
+    overwrite_edited: OverwriteEdited = False,
+) -> None:
+    """Train a LoRA adapter on the dataset; score it on the held-out books before and after.
+
+    Runs on a GPU (with unsloth, if installed) or on the CPU. The default base model, SmolLM2-135M,
+    is small enough for a laptop; for a real writer rent a GPU and take one of 7 or 8 billion
+    parameters.
+    """
+    settings = TrainSettings(
+        max_steps=max_steps, epochs=epochs, sequence_length=sequence_length,
+        batch_size=batch_size, gradient_accumulation=gradient_accumulation,
+        learning_rate=learning_rate, scheduler=scheduler, warmup=warmup,
+        weight_decay=weight_decay, rank=rank, alpha=alpha, dropout=dropout, seed=seed,
+        eval_tokens=eval_tokens, sample_prompt=sample_prompt, sample_tokens=sample_tokens,
+    )  # fmt: skip
+    settings.check()
+    workspace = Workspace(data_dir)
+    inputs = parquet_files(workspace, dataset)
+    check_base_model(base_model, revision)
+    chosen = {**settings.as_dict(), "base_model": base_model, "revision": revision}
+    with open_run(
+        workspace, "train", version=VERSION, settings=chosen | {"dataset": dataset}, inputs=inputs,
+        force=force, overwrite_edited=overwrite_edited,
+    ) as run:  # fmt: skip
+        if not run.is_fresh:
+            training, held_out = read_splits(inputs, seed)
+            base = resolve_base_model(base_model, workspace.cache / "base", revision)
+            settings.check_against(base.path)
+            with run.scratch() as folder:
+                result = train_adapter(settings, training, held_out, base, folder)
+                run.adopt(folder)
+            run.counts |= {
+                "steps": result.steps,
+                "tokens": result.tokens,
+                "bits_per_byte": {"base": result.base_bits, "adapter": result.adapter_bits},
+            }
+    report(workspace, run)
+
+
+def parquet_files(workspace: Workspace, dataset: str | None) -> list[Path]:
+    """The Parquet files to train on. Raises PipelineError if there are none."""
+    if dataset is None:
+        return workspace.inputs("train")
+    folder = Path(dataset).expanduser()
+    if not folder.exists():
+        folder = fetch_dataset(dataset)
+    files = [folder] if folder.is_file() else sorted(folder.rglob("*.parquet"))
+    if not files:
+        raise PipelineError(f"--dataset {dataset} has no Parquet files in it.")
+    return files
+
+
+def read_splits(files: list[Path], seed: int) -> tuple[list[Document], list[Document]]:
+    """The documents to train on and those held out.
+
+    A dataset without a validation split of its own gets one here, of whole documents.
+    """
+    train_files, validation_files = find_splits(files)
+    training = list(read_documents(train_files))
+    held_out = list(read_documents(validation_files))
+    if not held_out:
+        chosen = validation_ids([(d.id, len(d.text)) for d in training], 0.1, seed)
+        held_out = [document for document in training if document.id in chosen]
+        training = [document for document in training if document.id not in chosen]
+        if held_out:
+            say(f"The dataset has no validation split: {len(held_out)} documents are held out.")
+    if not held_out:
+        raise PipelineError(
+            "The dataset holds no text out to score the model on.",
+            "Add a document, or run `pipeline chunk` with a --validation-fraction above 0.",
+        )
+    return training, held_out
+
+
+def report(workspace: Workspace, run: StageRun) -> None:
+    """Print the line that sums the stage up."""
+    record = workspace.record("train")
+    counts = record.counts if record else {}
+    bits = counts["bits_per_byte"]
+    say(
+        f"train: {counts['steps']} steps, {counts['tokens']:,} tokens, adapter in {run.directory}; "
+        f"held-out bits per byte {bits['base']:.4f} before, {bits['adapter']:.4f} after"
+        + (" (up to date)" if run.is_fresh else "")
+    )
+
+
+if __name__ == "__main__":
+    run_script(train)

@@ -1,0 +1,168 @@
+"""Stage 7: merge the adapter into its base, convert to GGUF, quantize, and prove that it runs.
+
+    pipeline quantize
+    pipeline quantize --quantization q4_k_m --quantization q8_0
+
+llama.cpp's own converter and quantizer do the work, in processes of their own with full logs. Each
+file is then loaded by llama.cpp, scored on the held-out text and asked to go on from a prompt;
+`proof.json` says how it did.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from typer import Option
+
+from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
+from pipeline.command import run_script as run_script
+from pipeline.console import progress, say
+from pipeline.errors import PipelineError
+from pipeline.export import gguf, llama
+from pipeline.export.merge import merge_adapter
+from pipeline.export.modelfile import end_tokens
+from pipeline.export.quantizations import QUANTIZATIONS, check_quantization
+from pipeline.files import write_json
+from pipeline.run import StageRun, open_run
+from pipeline.scoring.bits import bits_per_byte, load_windows
+from pipeline.training.base_model import resolve_base_model
+from pipeline.workspace import Workspace
+
+VERSION = 1
+PROOF = "proof.json"
+WINDOWS = "windows.json"
+COMMON = ("q4_k_m", "q5_k_m", "q8_0", "f16")
+
+
+def quantize(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    quantization: Annotated[
+        list[str] | None,
+        Option(
+            help="Type of the GGUF, q4_k_m by default; may be repeated. Common: "
+            + "; ".join(f"{name} ({QUANTIZATIONS[name].description})" for name in COMMON)
+            + ". Any type of llama.cpp is taken."
+        ),
+    ] = None,
+    model_name: Annotated[
+        str | None, Option(help="Name of the model and its files (default: the base's, -tuned).")
+    ] = None,
+    force: Force = False,
+    overwrite_edited: OverwriteEdited = False,
+) -> None:
+    """Merge the adapter, convert to GGUF, quantize, and prove that each file runs.
+
+    A failure or a crash in llama.cpp ends the stage with one sentence and the path of the log;
+    the adapter is not touched.
+    """
+    kinds = list(
+        dict.fromkeys(check_quantization(kind).name for kind in quantization or ["q4_k_m"])
+    )
+    workspace = Workspace(data_dir)
+    inputs = workspace.inputs("quantize")
+    with open_run(
+        workspace, "quantize", version=VERSION,
+        settings={"quantization": kinds, "model_name": model_name}, inputs=inputs, force=force,
+        overwrite_edited=overwrite_edited,
+    ) as run:  # fmt: skip
+        if not run.is_fresh:
+            with run.scratch() as scratch:
+                out = scratch / "out"
+                out.mkdir()
+                export(run, scratch, out, kinds, model_name)
+                run.adopt(out)
+    report(workspace, run)
+
+
+def export(
+    run: StageRun, scratch: Path, out: Path, kinds: list[str], model_name: str | None
+) -> None:
+    """Make the GGUFs in `out`, and their proof; what lies between is deleted on the way."""
+    workspace = run.workspace
+    adapter = workspace.directory("train")
+    evaluation = json.loads((adapter / "evaluation.json").read_text("utf-8"))
+    trained = yaml.safe_load((adapter / "run.yaml").read_text("utf-8"))
+    base = resolve_base_model(
+        trained["base_model"]["spec"], workspace.cache / "base", trained["base_model"]["revision"]
+    )
+    name = model_name or f"{base.name.split('/')[-1]}-tuned"
+    stem = safe_stem(name)
+    logs = run.directory / "logs"
+    merged, plain = scratch / "merged", scratch / "plain.gguf"
+    with progress("quantize", 2 + 2 * len(kinds), "steps") as advance:
+        merge_adapter(base.path, adapter, merged)
+        advance(note="merged")
+        gguf.convert(merged, plain, logs / "convert.log", name=name, metadata=about(base.licence))
+        shutil.rmtree(merged)
+        advance(note="converted")
+        files = {}
+        for kind in kinds:
+            path = out / f"{stem}-{kind.upper()}.gguf"
+            log = logs / f"{kind}.log"
+            gguf.quantize(plain, path, kind, log)
+            advance(note=f"{kind} written")
+            files[path.name] = prove(path, evaluation, adapter / WINDOWS, log)
+            advance(note=f"{kind} proven")
+    write_json(
+        out / PROOF,
+        {
+            "name": name,
+            "base_model": base.as_dict(),
+            "files": files,
+            "end_tokens": end_tokens(base.path),
+            "context": evaluation["sequence_length"],
+            "evaluation": evaluation,
+        },
+    )
+    run.counts["files"] = len(files)
+    run.counts["bits_per_byte"] = {name: file["bits_per_byte"] for name, file in files.items()}
+
+
+def prove(path: Path, evaluation: dict[str, Any], windows: Path, log: Path) -> dict[str, Any]:
+    """Load a GGUF in a process of its own, score it on the held-out text, let it write.
+
+    Raises PipelineError if it does not load, crashes, or writes nothing.
+    """
+    held_out = load_windows(windows)
+    nats = llama.score(path, [window.ids for window in held_out], log)
+    completion = llama.complete(path, evaluation["prompt"], max_tokens=80, log=log)
+    if not completion.text.strip():
+        raise PipelineError(
+            f"{path.name} loads, but does not go on from {evaluation['prompt']!r}.",
+            f"See {log}; try another --quantization.",
+        )
+    return {
+        "bytes": path.stat().st_size,
+        "bits_per_byte": bits_per_byte(nats, sum(window.n_bytes for window in held_out)),
+        "sample": completion.text,
+        "tokens_per_second": round(completion.tokens / max(completion.seconds, 1e-9), 1),
+    }
+
+
+def about(licence: str | None) -> dict[str, Any]:
+    """What the GGUF's header says of the model besides its name."""
+    return {"general.license": licence} if licence else {}
+
+
+def safe_stem(name: str) -> str:
+    """A file name without its ending, of letters, digits, dots and hyphens only."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in ".-_") else "-" for c in name)
+    return kept.strip(".-")[:80] or "model"
+
+
+def report(workspace: Workspace, run: StageRun) -> None:
+    """Print the line that sums the stage up."""
+    record = workspace.record("quantize")
+    bits = record.counts["bits_per_byte"] if record else {}
+    size = {output.name: output.size for output in record.outputs.values()} if record else {}
+    for name, value in bits.items():
+        say(
+            f"quantize: {run.directory / name}, {size[name] / 1e6:,.0f} MB, held-out bits per byte "
+            f"{value:.4f}, it runs" + (" (up to date)" if run.is_fresh else "")
+        )
+
+
+if __name__ == "__main__":
+    run_script(quantize)

@@ -1,0 +1,65 @@
+"""Helpers for the end-to-end tests: the real command in a real process, and what it left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+DIRECTORIES = {
+    "acquire": "1_raw",
+    "preprocess": "2_preprocessed",
+    "chunk": "3_chunks",
+    "upload": "4_dataset",
+    "train": "6_adapter",
+    "quantize": "7_gguf",
+    "modelfile": "8_ollama",
+}
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """This process's environment without settings of the pipeline or tokens, and offline."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "HF_"))}
+    return kept | {"HF_HUB_OFFLINE": "1"} | extra
+
+
+def pipeline(
+    *arguments: object, code: int | None = 0, timeout: float = 400, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `pipeline ...` as a user does; `code` is the exit code it must have."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *map(str, arguments)],
+        capture_output=True, text=True, cwd=ROOT, env=environment(**env), timeout=timeout,
+        check=False,
+    )  # fmt: skip
+    assert code is None or result.returncode == code, result.stdout + result.stderr
+    return result
+
+
+def records(data: Path) -> dict[str, bytes]:
+    """The stage records below a data directory, by stage."""
+    paths = {stage: data / directory / "stage.json" for stage, directory in DIRECTORIES.items()}
+    return {stage: path.read_bytes() for stage, path in paths.items() if path.exists()}
+
+
+def ran(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
+    """The stages whose record was written anew."""
+    return [stage for stage in DIRECTORIES if before.get(stage) != after.get(stage)]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """All files of a numbered directory but its record, by name; times of retrieval left out."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory).as_posix()
+        if path.is_file() and name != "stage.json":
+            found[name] = path.read_bytes()
+    if "catalog.jsonl" in found:
+        rows = [json.loads(line) for line in found["catalog.jsonl"].decode().splitlines()]
+        kept: list[dict[str, Any]] = [
+            {key: value for key, value in row.items() if key != "retrieved_at"} for row in rows
+        ]
+        found["catalog.jsonl"] = json.dumps(kept).encode()
+    return found

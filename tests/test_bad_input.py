@@ -1,0 +1,153 @@
+"""Bad input gets one sentence (what, where, what to do) and the right exit code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.chain import pipeline
+from tests.gutendex_server import GutendexServer
+
+
+def complaint(*arguments: object, code: int = 1) -> str:
+    """What the command says when it fails, without colours and line breaks."""
+    result = pipeline(*arguments, code=code)
+    assert "Traceback" not in result.stderr
+    return re.sub(r"[│╭╮╰╯─\s]+", " ", result.stderr)
+
+
+def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+    text = complaint("all", "--source", tmp_path / "none", "--data-dir", tmp_path / "data")
+    assert f"--source {tmp_path / 'none'} is not there." in text
+
+
+def test_a_folder_without_books(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "cover.jpg").write_bytes(b"\xff\xd8")
+    text = complaint("all", "--source", tmp_path / "books", "--data-dir", tmp_path / "data")
+    assert "has no .txt or .md files in it" in text
+
+
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "cover.jpg").write_bytes(b"\xff\xd8")
+    text = complaint("acquire", "--source", tmp_path / "cover.jpg", "--data-dir", tmp_path / "data")
+    assert "cover.jpg is not a .txt or .md file" in text
+
+
+def test_an_empty_file_is_named_and_the_others_are_taken(tmp_path: Path) -> None:
+    books = tmp_path / "books"
+    books.mkdir()
+    (books / "empty.txt").write_bytes(b"")
+    (books / "full.txt").write_text("A line.\n")
+    result = pipeline("acquire", "--source", books, "--data-dir", tmp_path / "data")
+    assert "empty.txt was left out: it is empty" in result.stderr
+    assert "1 documents" in result.stderr
+
+
+def test_nothing_but_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_bytes(b" \n")
+    text = complaint("acquire", "--source", tmp_path / "empty.txt", "--data-dir", tmp_path / "data")
+    assert "There is no text in any of the files given with --source." in text
+
+
+def test_a_topic_that_no_book_has(tmp_path: Path) -> None:
+    with GutendexServer() as server:
+        text = complaint(
+            "all", "--topic", "zzz", "--gutendex-url", server.url, "--data-dir", tmp_path
+        )
+    assert "No books were found for 'zzz'." in text
+
+
+def test_no_network(tmp_path: Path) -> None:
+    text = complaint(
+        "acquire", "--topic", "horror", "--gutendex-url", "http://127.0.0.1:9", "--data-dir",
+        tmp_path,
+    )  # fmt: skip
+    assert "127.0.0.1:9" in text
+    assert "--gutendex-url" in text
+
+
+@pytest.mark.parametrize("stage", ["acquire", "status", "all"])
+def test_a_data_directory_that_is_a_file(tmp_path: Path, stage: str) -> None:
+    (tmp_path / "data").write_text("")
+    assert "is a file, but the data directory must be a directory" in complaint(
+        stage, "--data-dir", tmp_path / "data"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "before"),
+    [("preprocess", "acquire"), ("chunk", "preprocess"), ("upload", "chunk"),
+     ("train", "upload"), ("quantize", "train"), ("modelfile", "quantize")],
+)  # fmt: skip
+def test_a_stage_before_its_input_exists(tmp_path: Path, stage: str, before: str) -> None:
+    assert f"Run `pipeline {before}` first." in complaint(stage, "--data-dir", tmp_path)
+
+
+def test_generate_before_there_is_a_model(tmp_path: Path) -> None:
+    assert "has no GGUF yet" in complaint("generate", "x", "--data-dir", tmp_path)
+
+
+def test_a_settings_file_with_a_typo(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("train:\n  max-stepps: 3\n")
+    text = complaint("all", "--config", config, "--data-dir", tmp_path, code=2)
+    assert "config.yaml:2: unknown key 'max-stepps' in 'train'. Did you mean 'max-steps'?" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("chunk", "--chunk-size", "0"), "--chunk-size"),
+        (("chunk", "--chunk-size", "100", "--minimum-size", "200"), "--minimum-size 200"),
+        (("train", "--max-steps", "0"), "--max-steps"),
+        (("train", "--max-steps", "2", "--epochs", "1"), "--epochs"),
+        (("train", "--learning-rate", "-1"), "--learning-rate"),
+        (("train", "--scheduler", "cosin"), "--scheduler"),
+        (("preprocess", "--skip-rule", "italic"), "Did you mean 'italics'?"),
+        (("quantize", "--quantization", "q4_k_x"), "q4_k_m"),
+        (("upload", "--repo-id", "no/such/name"), "no/such/name"),
+    ],
+)
+def test_an_option_that_makes_no_sense(
+    tmp_path: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    assert named in complaint(*arguments, "--data-dir", tmp_path, code=2)
+
+
+def prepared(tmp_path: Path) -> Path:
+    for stage in ("acquire", "preprocess", "chunk", "upload"):
+        pipeline(stage, "--data-dir", tmp_path)
+    return tmp_path
+
+
+def test_base_models_that_are_not_there(tmp_path: Path) -> None:
+    data = prepared(tmp_path / "data")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model.gguf").write_bytes(b"no model")
+    for base, named in (
+        (tmp_path / "none", "none"),
+        (tmp_path / "folder", "config.json"),
+        (tmp_path / "model.gguf", "model.gguf"),
+        ("someone/no-such-model", "someone/no-such-model"),
+    ):
+        before = (data / "4_dataset" / "stage.json").read_bytes()
+        assert named in complaint("train", "--base-model", base, "--data-dir", data)
+        assert (data / "4_dataset" / "stage.json").read_bytes() == before
+        assert not (data / "6_adapter").exists()
+
+
+def test_a_directory_that_cannot_be_written_to(tmp_path: Path) -> None:
+    assert "cannot be written to" in complaint("acquire", "--data-dir", "/proc/none")
+
+
+def test_a_cleaned_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+    clean = tmp_path / "2_preprocessed"
+    clean.mkdir()
+    (clean / "mine.txt").write_bytes(b"one\ntw\xf6\n")
+    assert "mine.txt:2 is not UTF-8 text" in complaint("chunk", "--data-dir", tmp_path)
+
+
+def test_debug_shows_where(tmp_path: Path) -> None:
+    result = pipeline("chunk", "--data-dir", tmp_path, "--debug", code=1)
+    assert "Traceback" in result.stderr

@@ -1,0 +1,83 @@
+"""Every command in the README runs as it is written there, or says what it needs."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.chain import ROOT, environment
+
+README = (ROOT / "README.md").read_text("utf-8")
+NEEDS = re.compile(r"# needs (an account|the network|a GPU|Ollama)\n")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+RUNNABLE = [block for block in BLOCKS if not NEEDS.match(block)]
+DEMO = [block for block in RUNNABLE if "make demo" in block]
+SUITE = [block for block in RUNNABLE if "make test" in block]  # that is what runs this
+SESSION = [block for block in RUNNABLE if block not in DEMO + SUITE]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The repository as a user has it, but with a `training-data` of its own."""
+    if not (ROOT / ".venv" / ".done").exists():
+        pytest.skip("the README's commands need the .venv that `make setup` makes")
+    for path in ROOT.iterdir():
+        if path.name not in {"training-data", ".git"}:
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "training-data").mkdir()
+    return tmp_path
+
+
+def shell(script: str, folder: Path, **extra: str) -> str:
+    """Run a script as one typed it in the repository's folder; returns all that it printed."""
+    path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, timeout=900, text=True,
+        env=environment(PATH=path, **extra), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, f"{script}\n{result.stdout}"
+    return result.stdout
+
+
+def test_the_first_screen_has_the_two_commands() -> None:
+    first_screen = README[: README.index("## ")]
+    assert "make demo" in first_screen
+    assert "make test" in first_screen
+    assert len(DEMO) == len(SUITE) == 1
+
+
+def test_every_picture_and_file_that_the_readme_names_is_there() -> None:
+    links = re.findall(r"\]\((?!http|#)([^)]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).is_file(), link
+    headings = {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-")
+                for h in re.findall(r"^#+ (.*)$", README, re.MULTILINE)}  # fmt: skip
+    for anchor in re.findall(r"\]\(#([^)]+)\)", README):
+        assert anchor in headings, anchor
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_make_demo_prints_both_completions_and_a_better_score(clone: Path) -> None:
+    printed = shell(DEMO[0], clone)
+    before, after = re.search(r"base model (\d\.\d+)\n\s+adapter +(\d\.\d+)", printed).groups()  # type: ignore[union-attr]
+    assert float(after) < float(before), printed
+    assert "I was walking on the shore, when I saw something peculiar burrowing" in printed
+    assert "(base model) goes on:" in printed
+    assert "(yours) goes on:" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_other_commands_run_in_the_order_of_the_readme(clone: Path) -> None:
+    quick = {"PIPELINE_TRAIN_EVAL_TOKENS": "256", "PIPELINE_TRAIN_SAMPLE_TOKENS": "8",
+             "PIPELINE_TRAIN_SEQUENCE_LENGTH": "128"}  # fmt: skip
+    assert len(SESSION) >= 5
+    for block in SESSION:
+        shell(block, clone, **quick)
+    assert (clone / "training-data" / "8_ollama" / "Modelfile").is_file()
+    assert (clone / "training-data" / "mine" / "8_ollama" / "Modelfile").is_file()
