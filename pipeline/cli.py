@@ -24,7 +24,7 @@ from pipeline.command import (
     stage_options,
 )
 from pipeline.errors import PipelineError
-from pipeline.export.llama import DEFAULT_SAMPLING, complete
+from pipeline.export.llama import complete
 from pipeline.status import survey, table
 from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import preprocess
@@ -94,7 +94,7 @@ def generate(
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at the most.")] = 200,
     temperature: Annotated[
         float, typer.Option(min=0, help="0 always takes the likeliest word; 1 dares more.")
-    ] = DEFAULT_SAMPLING.temperature,
+    ] = 0.6,
     seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
 ) -> None:
     """Complete a prompt with the finished model. It continues the text; it does not answer it."""

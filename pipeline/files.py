@@ -89,6 +89,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         replace(temporary, path)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under another name where the disk can do that (no room taken), else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, atomically."""
     with atomic_path(path) as temporary:

@@ -21,12 +21,13 @@ from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited, 
 from pipeline.command import run_script as run_script
 from pipeline.console import progress, say
 from pipeline.errors import PipelineError
-from pipeline.files import json_lines, sha256_bytes
+from pipeline.files import fingerprint, json_lines, sha256_bytes
 from pipeline.run import StageRun, open_run
 from pipeline.workspace import Workspace
 
 VERSION = 1
 SUFFIXES = (".txt", ".md")
+SAMPLE_RIGHTS = "public domain (CC0 1.0), written for this sample library"
 
 
 def acquire(
@@ -34,6 +35,10 @@ def acquire(
     source: Annotated[
         list[str] | None,
         Option(help="A .txt or .md file, or a folder of them. May be repeated."),
+    ] = None,
+    rights: Annotated[
+        str | None,
+        Option(help="What the dataset's card is to say of the rights in the texts of --source."),
     ] = None,
     topic: Annotated[
         str | None, Option(help="Books whose subject or bookshelf has this word.")
@@ -60,10 +65,10 @@ def acquire(
     wants_books = topic is not None or search is not None
     roots = [Path(item).expanduser() for item in source or []]
     if not roots and not wants_books:
-        roots = [sample_library()]
+        roots, rights = [sample_library()], SAMPLE_RIGHTS
         say("No --source, --topic or --search: taking the sample library.")
     files = list_files(roots)
-    settings = {"source": sorted(map(str, source or []))}
+    settings: dict[str, Any] = {"source": sorted(map(str, source or [])), "rights": rights}
     if wants_books:
         settings |= {
             "topic": topic, "search": search, "languages": languages,
@@ -74,7 +79,7 @@ def acquire(
         overwrite_edited=overwrite_edited, restore_deleted=restore_deleted,
     ) as run:  # fmt: skip
         if not run.is_fresh:
-            take_files(run, files)
+            take_files(run, files, rights)
             if wants_books:
                 client = GutendexClient(gutendex_url, pause=pause)
                 books = client.search(
@@ -110,7 +115,7 @@ def list_files(roots: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def take_files(run: StageRun, files: list[Path]) -> None:
+def take_files(run: StageRun, files: list[Path], rights: str | None) -> None:
     """Copy local files into `1_raw`, each under a safe name of its own; empty ones are refused."""
     taken: set[str] = set()
     with progress("acquire", len(files), "files") as advance:
@@ -121,7 +126,8 @@ def take_files(run: StageRun, files: list[Path]) -> None:
                 name = f"{name[:-4]}-{sha256_bytes(fact.path.encode())[:8]}.txt"
             taken.add(name)
             advance(note=name)
-            plan = run.plan(name, fact.sha256)
+            key = fingerprint([VERSION, fact.sha256, rights])
+            plan = run.plan(name, key)
             count(run, plan)
             if plan != "write":
                 continue
@@ -130,12 +136,12 @@ def take_files(run: StageRun, files: list[Path]) -> None:
                 refuse(run, str(path), "it is empty")
                 continue
             modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            row = {
+            row: dict[str, Any] = {
                 "id": name[:-4], "title": None, "authors": [], "languages": [], "subjects": [],
-                "rights": None, "source": path.name,
+                "rights": rights, "source": path.name,
                 "retrieved_at": modified.isoformat(timespec="seconds"),
             }  # fmt: skip
-            run.write(name, data, fact.sha256, finished(row, name, data))
+            run.write(name, data, key, finished(row, name, data))
 
 
 def fetch_books(run: StageRun, client: GutendexClient, books: Iterable[Book], wanted: int) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from pipeline.books.cleaning import RULES
+from pipeline.books.cleaning import RULES, Rule
 from pipeline.books.document import CleanDocument, Rejected, clean_document
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited, RestoreDeleted
 from pipeline.command import run_script as run_script
@@ -26,6 +26,7 @@ from pipeline.settings import nearest
 from pipeline.workspace import Workspace
 
 VERSION = 1
+RULE_NAMES = tuple(rule.name for rule in RULES)
 CATALOG = "catalog.jsonl"
 REPORT = "report.jsonl"
 FROM_CATALOG = ("title", "authors", "languages", "rights", "source")
@@ -38,7 +39,7 @@ def preprocess(
     ] = True,
     skip_rule: Annotated[
         list[str] | None,
-        Option(help=f"A cleaning rule not to apply; may be repeated. Rules: {', '.join(RULES)}."),
+        Option(help=f"A rule not to apply; may be repeated. Rules: {', '.join(RULE_NAMES)}."),
     ] = None,
     force: Force = False,
     overwrite_edited: OverwriteEdited = False,
@@ -50,19 +51,20 @@ def preprocess(
     its boilerplate is rejected by name, never passed through.
     """
     for rule in skip_rule or []:
-        if rule not in RULES:
-            raise UsageError(f"--skip-rule {rule}: there is no such rule.", nearest(rule, RULES))
+        if rule not in RULE_NAMES:
+            raise UsageError(f"--skip-rule {rule}: no such rule.", nearest(rule, RULE_NAMES))
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("preprocess")
     texts = [path for path in inputs if path.suffix == ".txt"]
-    settings = {"unwrap": unwrap, "skip_rule": sorted(skip_rule or [])}
+    skipped = sorted(skip_rule or [])
+    settings = {"unwrap": unwrap, "skip_rule": skipped}
     with open_run(
         workspace, "preprocess", version=VERSION, settings=settings, inputs=inputs, force=force,
         overwrite_edited=overwrite_edited, restore_deleted=restore_deleted,
     ) as run:  # fmt: skip
         if not run.is_fresh:
             catalog = read_catalog(inputs)
-            rules = tuple(rule for rule in RULES if rule not in settings["skip_rule"])
+            rules = tuple(rule for rule in RULES if rule.name not in skipped)
             with progress("preprocess", len(texts), "texts") as advance:
                 for path in texts:
                     advance(note=path.name)
@@ -78,7 +80,7 @@ def read_catalog(inputs: list[Path]) -> dict[str, dict[str, Any]]:
 
 
 def clean_one(
-    run: StageRun, path: Path, known: dict[str, Any], rules: tuple[str, ...], unwrap: bool
+    run: StageRun, path: Path, known: dict[str, Any], rules: tuple[Rule, ...], unwrap: bool
 ) -> None:
     """Clean one text, unless what was made of it earlier still holds."""
     name, rejected = path.name, f"rejected/{path.name}"

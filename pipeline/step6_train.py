@@ -85,9 +85,9 @@ def train(
         int, Option(min=1, help="Width of the adapter's matrices.", rich_help_panel=LEARNING)
     ] = 16,
     alpha: Annotated[
-        float,
-        Option(help="The adapter counts alpha / rank times.", rich_help_panel=LEARNING),
-    ] = 32.0,
+        int,
+        Option(min=1, help="The adapter counts alpha / rank times.", rich_help_panel=LEARNING),
+    ] = 32,
     dropout: Annotated[
         float, Option(help="Of the adapter, from 0 to below 1.", rich_help_panel=LEARNING)
     ] = 0.0,
@@ -136,7 +136,10 @@ def train(
             run.counts |= {
                 "steps": result.steps,
                 "tokens": result.tokens,
-                "bits_per_byte": {"base": result.base_bits, "adapter": result.adapter_bits},
+                "bits_per_byte": {
+                    "base": result.base.bits_per_byte,
+                    "adapter": result.adapter.bits_per_byte,
+                },
             }
     report(workspace, run)
 

@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from typer import Option
 
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
@@ -28,6 +27,7 @@ from pipeline.files import write_json
 from pipeline.run import StageRun, open_run
 from pipeline.scoring.bits import bits_per_byte, load_windows
 from pipeline.training.base_model import resolve_base_model
+from pipeline.training.libraries import quiet_libraries
 from pipeline.workspace import Workspace
 
 VERSION = 1
@@ -83,13 +83,12 @@ def export(
     workspace = run.workspace
     adapter = workspace.directory("train")
     evaluation = json.loads((adapter / "evaluation.json").read_text("utf-8"))
-    trained = yaml.safe_load((adapter / "run.yaml").read_text("utf-8"))
-    base = resolve_base_model(
-        trained["base_model"]["spec"], workspace.cache / "base", trained["base_model"]["revision"]
-    )
+    base = resolve_base_model(*trained_on(workspace))
     name = model_name or f"{base.name.split('/')[-1]}-tuned"
     stem = safe_stem(name)
     logs = run.directory / "logs"
+    logs.mkdir(exist_ok=True)
+    quiet_libraries()
     merged, plain = scratch / "merged", scratch / "plain.gguf"
     with progress("quantize", 2 + 2 * len(kinds), "steps") as advance:
         merge_adapter(base.path, adapter, merged)
@@ -118,6 +117,20 @@ def export(
     )
     run.counts["files"] = len(files)
     run.counts["bits_per_byte"] = {name: file["bits_per_byte"] for name, file in files.items()}
+
+
+def trained_on(workspace: Workspace) -> tuple[str, Path, str | None]:
+    """The base model that the adapter belongs to, as `resolve_base_model` takes it.
+
+    The record of stage 6 knows how it was asked for; an adapter that came without one says only
+    where the model lay when it was trained.
+    """
+    cache = workspace.cache / "base"
+    record = workspace.record("train")
+    if record is not None:
+        return record.settings["base_model"], cache, record.settings["revision"]
+    config = workspace.directory("train") / "adapter_config.json"
+    return json.loads(config.read_text("utf-8"))["base_model_name_or_path"], cache, None
 
 
 def prove(path: Path, evaluation: dict[str, Any], windows: Path, log: Path) -> dict[str, Any]:

@@ -8,8 +8,6 @@
 """
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +19,8 @@ from pipeline.console import say
 from pipeline.errors import PipelineError
 from pipeline.export.llama import complete
 from pipeline.export.modelfile import render_modelfile
-from pipeline.run import StageRun, open_run
+from pipeline.files import link_or_copy
+from pipeline.run import open_run
 from pipeline.workspace import Workspace
 
 VERSION = 1
@@ -74,8 +73,8 @@ def modelfile(
             )
             with run.scratch() as folder:
                 (folder / MODELFILE).write_text(text, "utf-8")
-                (folder / SAMPLE).write_text(sample(run, source, proof, temperature), "utf-8")
-                link(source, folder / source.name)
+                (folder / SAMPLE).write_text(sample(source, proof, temperature), "utf-8")
+                link_or_copy(source, folder / source.name)
                 run.adopt(folder)
             run.counts["files"] = len(list(run.directory.glob("*.gguf")))
     say(
@@ -99,20 +98,12 @@ def read_proof(inputs: list[Path]) -> tuple[Path, dict[str, Any]]:
     raise PipelineError(f"{inputs[0].parent} has no GGUF.", "Run `pipeline quantize` first.")
 
 
-def link(source: Path, target: Path) -> None:
-    """The same file under another name where the disk can do that, else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def sample(run: StageRun, source: Path, proof: dict[str, Any], temperature: float) -> str:
+def sample(source: Path, proof: dict[str, Any], temperature: float) -> str:
     """What base and tuned model make of the prompt, one under the other, and their scores."""
     evaluation = proof["evaluation"]
     prompt = evaluation["prompt"]
-    log = run.directory / "logs" / "sample.log"
-    tuned = complete(source, prompt, max_tokens=120, temperature=temperature, log=log)
+    length = evaluation["settings"]["sample_tokens"]
+    tuned = complete(source, prompt, max_tokens=length, temperature=temperature)
     bits = evaluation["bits_per_byte"]
     lines = [
         f"Prompt:\n  {prompt}",

@@ -106,13 +106,26 @@ def test_a_settings_file_with_a_typo(tmp_path: Path) -> None:
         (("train", "--scheduler", "cosin"), "--scheduler"),
         (("preprocess", "--skip-rule", "italic"), "Did you mean 'italics'?"),
         (("quantize", "--quantization", "q4_k_x"), "q4_k_m"),
-        (("upload", "--repo-id", "no/such/name"), "no/such/name"),
     ],
 )
 def test_an_option_that_makes_no_sense(
     tmp_path: Path, arguments: tuple[str, ...], named: str
 ) -> None:
     assert named in complaint(*arguments, "--data-dir", tmp_path, code=2)
+
+
+def test_a_repository_name_that_is_none(tmp_path: Path) -> None:
+    text = complaint("upload", "--repo-id", "no/such/name", "--data-dir", tmp_path)
+    assert "'no/such/name' is no name for a repository" in text
+
+
+def test_pushing_without_a_token_is_refused_before_any_work(tmp_path: Path) -> None:
+    data = prepared(tmp_path)
+    before = (data / "4_dataset" / "stage.json").read_bytes()
+    text = complaint("upload", "--repo-id", "me/books", "--data-dir", data)
+    assert "No Hugging Face token" in text
+    assert "hf auth login" in text
+    assert (data / "4_dataset" / "stage.json").read_bytes() == before
 
 
 def prepared(tmp_path: Path) -> Path:
