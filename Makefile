@@ -28,7 +28,7 @@ $(VENV)/.done: $(REQUIREMENTS) pyproject.toml
 	$(BIN)/python -m pip install --quiet "pip==26.3"
 	$(BIN)/python -m pip install -r requirements.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --no-deps -r requirements-demo.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	touch $@
 
 images: setup

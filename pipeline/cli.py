@@ -22,6 +22,7 @@ from pipeline.command import (
     make_app,
     merge_parameters,
     stage_options,
+    unwrapped,
 )
 from pipeline.errors import PipelineError
 from pipeline.export.llama import complete
@@ -126,7 +127,7 @@ def make_pipeline() -> typer.Typer:
     for helper in (status, generate):
         parameters = dict(inspect.signature(helper).parameters)
         app.command(helper.__name__)(as_command(helper, parameters, known))
-    app.callback()(root)
+    app.callback(help=unwrapped(root.__doc__))(root)
     return app
 
 
@@ -135,6 +136,10 @@ def root() -> None:
 
     Seven stages pass files through numbered directories (training-data/1_raw, 2_preprocessed,
     ...). Run them one by one, or `pipeline all`; stop anywhere, look, change files by hand, go on.
+
+    Every option can also be set in the environment (--max-steps of train is
+    PIPELINE_TRAIN_MAX_STEPS) or in a settings file (--config, or pipeline.yaml in the data
+    directory); the command line goes first, then the environment, then the file.
     """
 
 

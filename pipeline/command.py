@@ -70,7 +70,7 @@ def make_app() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode="markdown",
+        rich_markup_mode="rich",
         context_settings={
             **HELP,
             "auto_envvar_prefix": "PIPELINE",
@@ -137,10 +137,19 @@ def as_command(
     ]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()]
     command.__name__ = function.__name__
-    command.__doc__ = function.__doc__
+    command.__doc__ = unwrapped(function.__doc__)
     command.__annotations__ = {p.name: p.annotation for p in [*keyword, *extra]}
+    for parameter in [*keyword, *extra]:
+        # The names follow one rule (see `pipeline --help`); in each option's help they are noise.
+        get_args(parameter.annotation)[1].show_envvar = False
     command.__signature__ = inspect.Signature([*keyword, *extra])  # type: ignore[attr-defined]
     return command
+
+
+def unwrapped(doc: str | None) -> str:
+    """A docstring with one line for each paragraph, for a help text that wraps by itself."""
+    paragraphs = inspect.cleandoc(doc or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def flatten(

@@ -20,8 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pipeline.console import say, warn
 from pipeline.errors import PipelineError, Stopped
 from pipeline.files import (
@@ -67,6 +65,8 @@ def open_run(
     Raises PipelineError if another process works in the same directory, and Stopped in place of
     KeyboardInterrupt where the stage can go on from what is saved.
     """
+    from filelock import FileLock, Timeout
+
     try:
         workspace.cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -14,11 +14,12 @@ with its line and the nearest key that exists.
 import difflib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    import yaml
 
 DEFAULT_FILE = "pipeline.yaml"  # looked for in the data directory
 SHARED_KEYS = ("data-dir",)
@@ -35,6 +36,8 @@ def load_settings(path: Path, known: Mapping[str, Collection[str] | None]) -> di
 
     Raises UsageError naming file, line and key.
     """
+    import yaml
+
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -66,10 +69,12 @@ def load_settings(path: Path, known: Mapping[str, Collection[str] | None]) -> di
 
 
 def _section(
-    path: Path, stage: str, node: yaml.Node, value: Any, known: Collection[str] | None
+    path: Path, stage: str, node: "yaml.Node", value: Any, known: Collection[str] | None
 ) -> Section:
     if value is None:
         return {}
+    import yaml
+
     if not isinstance(node, yaml.MappingNode):
         raise UsageError(
             f"{path}:{node.start_mark.line + 1}: {stage!r} must hold key: value lines."

@@ -1,0 +1,31 @@
+"""What a Project Gutenberg header says of its book: title, author, language."""
+
+import re
+
+_FIELD = re.compile(r"^ {0,3}(title|author|language)[ \t]*:[ \t]*(\S.*(?:\n[ \t]+\S.*)*)", re.I | re.M)
+_FIELD_BLOCK = re.compile(r"^ {0,3}(?:release date|posting date|language|author)[ \t]*:", re.I | re.M)
+_FIRST_LINE = re.compile(
+    r"^[\W_]*(?:this is )?(?:the )?(?:\w+ )?project gutenberg(?:'s|’s)?,?(?: (?:e-?text|e-?book))?,?(?: of)?[ ,]+"
+    r"(\S.*(?:(?<![*.])\n(?!\n|[ \t]*[#(*]|.*[\[#@]).+){0,2})",
+    re.I | re.M,
+)
+
+
+def read_header(text: str) -> dict[str, str]:
+    """The fields `title`, `author` and `language` (in lower case) that a header gives, in full:
+    a title may go on over indented lines. Headers without fields name both in their first line."""
+    found: dict[str, str] = {}
+    if _FIELD_BLOCK.search(text):
+        for name, value in _FIELD.findall(text):
+            found.setdefault(name.lower(), " ".join(value.split()))
+    if "title" not in found and (first := _FIRST_LINE.search(text)):
+        words = " ".join(first.group(1).split()).strip(" *_,.")
+        title, _, author = words.partition(", by ")
+        if not author:
+            title, _, author = words.rpartition(" by ")
+        found["title"] = (title or author).strip(" ,*\"")
+        if title and author:
+            found.setdefault("author", author.strip(" ,.*"))
+    if "language" in found:
+        found["language"] = found["language"].lower()
+    return {name: value for name, value in found.items() if value}

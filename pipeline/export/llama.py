@@ -1,0 +1,241 @@
+"""Use llama.cpp without being at its mercy: every call runs in a worker process of its own.
+
+A crash of llama.cpp (it happens: bad files, exotic CPUs, no memory) ends as a PipelineError that
+names the signal and the log, and Ctrl-C ends the worker too.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pipeline.console import progress
+from pipeline.errors import PipelineError
+from pipeline.export.header import check_gguf, metadata
+from pipeline.export.process import SILENCE_LIMIT, log_file, python_module, reason, run_logged
+
+__all__ = ["Completion", "complete", "info", "metadata", "score", "thread_count", "tokenize"]
+
+# Ollama's own sampling defaults, where the guide that this product follows sets none.
+TOP_K = 40
+TOP_P = 0.9
+REPEAT_PENALTY = 1.1
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What `complete` wrote after the prompt, and how fast."""
+
+    text: str
+    tokens: int  # drawn, with the end token
+    seconds: float  # from the end of the prompt on
+    finish: str  # "stop": an end token or stop string; "length": max_tokens or a full context
+    prompt_tokens: int
+    prompt_seconds: float
+
+
+def complete(
+    gguf: Path,
+    prompt: str,
+    *,
+    max_tokens: int = 2048,
+    temperature: float = 0.6,
+    top_p: float = TOP_P,
+    top_k: int = TOP_K,
+    repeat_penalty: float = REPEAT_PENALTY,
+    repeat_last_n: int = 256,
+    seed: int = 0,
+    context: int = 0,
+    stop: Sequence[str] = (),
+    threads: int | None = None,
+    log: Path | None = None,
+    on_text: Callable[[str], None] | None = None,
+) -> Completion:
+    """Let a GGUF go on from `prompt`.
+
+    The prompt is text and nothing else: what looks like a special token in it is spelled out, and
+    BOS goes first if the GGUF asks for it. The model's own end tokens end the completion, and so
+    does any of the `stop` strings, which is not part of the text. The defaults are the guide's,
+    and Ollama's where the guide says nothing. `context` 0 is the model's own; `temperature` 0 is
+    greedy; the same `seed` gives the same text on the same machine.
+
+    Args:
+        on_text: gets the text piece by piece as it is written.
+        log: llama.cpp's output is appended here; None keeps it only if something goes wrong.
+
+    Raises:
+        PipelineError: not a GGUF that llama.cpp can load, a prompt that is empty or longer than
+            the context, or a crash.
+    """
+    if max_tokens < 1:
+        raise PipelineError(f"The number of tokens to write must be 1 or more, not {max_tokens}.")
+    pieces: list[str] = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event["event"] == "text":
+            pieces.append(event["text"])
+            if on_text:
+                on_text(event["text"])
+
+    check_gguf(gguf)
+    done = _ask(
+        {
+            "op": "complete",
+            "gguf": _path(gguf),
+            "prompt": prompt,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "repeat_penalty": repeat_penalty,
+            "repeat_last_n": repeat_last_n,
+            "seed": seed,
+            "context": context,
+            "stop": [text for text in stop if text],
+            "threads": threads or thread_count(),
+        },
+        log=log,
+        on_event=on_event,
+    )
+    return Completion(text="".join(pieces), **done)
+
+
+def score(
+    gguf: Path, windows: Sequence[Sequence[int]], log: Path | None, *, threads: int | None = None
+) -> float:
+    """Total nats (natural-log loss) of a GGUF over windows of token ids.
+
+    Each window is scored from an empty context; its first token is given and not scored. The same
+    windows through the Hugging Face model give the figure to compare with.
+
+    Raises:
+        PipelineError: nothing to score, token ids that the model has not, or a crash.
+    """
+    total = sum(max(len(window) - 1, 0) for window in windows)
+    if not total:
+        raise PipelineError("There is no token to score: every window is shorter than two tokens.")
+    check_gguf(gguf)
+    nats: list[float] = []
+    with progress(f"scoring {gguf.name}", total, "token") as advance:
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event["event"] == "scored":
+                advance(event["tokens"])
+            elif event["event"] == "window":
+                nats.append(event["nats"])
+
+        _ask(
+            {
+                "op": "score",
+                "gguf": _path(gguf),
+                "windows": [list(window) for window in windows if len(window) > 1],
+                "threads": threads or thread_count(),
+            },
+            log=log,
+            on_event=on_event,
+        )
+    return sum(nats)
+
+
+def tokenize(
+    gguf: Path, texts: Sequence[str], log: Path | None = None, *, special: bool = False
+) -> list[list[int]]:
+    """Token ids of texts by the GGUF's own tokenizer, without BOS or EOS.
+
+    With `special`, text that spells a special token becomes that token.
+    """
+    check_gguf(gguf)
+    request = {"op": "tokenize", "gguf": _path(gguf), "texts": list(texts), "special": special}
+    tokens: list[list[int]] = _ask(request, log=log)["tokens"]
+    return tokens
+
+
+def info(gguf: Path, log: Path | None = None) -> dict[str, Any]:
+    """What llama.cpp itself makes of a GGUF: description, parameters, bytes, trained_context,
+    vocabulary, bos, eos, adds_bos, end_tokens (ids that end a text) and end_texts.
+    """
+    check_gguf(gguf)
+    return _ask({"op": "info", "gguf": _path(gguf)}, log=log)
+
+
+def quantize_file(source: Path, out: Path, ftype: int, log: Path, threads: int | None) -> None:
+    """llama_model_quantize; `pipeline.export.gguf.quantize` is the checked way to call it."""
+    request = {
+        "op": "quantize",
+        "source": _path(source),
+        "out": _path(out),
+        "ftype": ftype,
+        "threads": threads or thread_count(),
+    }
+    _ask(request, log=log)
+
+
+def thread_count() -> int:
+    """How many threads llama.cpp should use: the physical cores that this process may run on.
+
+    More than that makes it slower, and far slower in a container with a CPU quota.
+    """
+    import psutil  # type: ignore[import-untyped]
+
+    usable = [psutil.cpu_count(logical=False), os.cpu_count()]
+    if hasattr(os, "sched_getaffinity"):
+        usable.append(len(os.sched_getaffinity(0)))
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            usable.append(-(-int(limit) // int(period)))
+    return max(1, min(filter(None, usable), default=1))
+
+
+def _path(path: Path) -> str:
+    return str(path.resolve())
+
+
+def _ask(
+    request: dict[str, Any],
+    *,
+    log: Path | None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+    silence: float = SILENCE_LIMIT,
+) -> dict[str, Any]:
+    """Start a worker, give it the request, pass its events on; returns what "done" holds."""
+    if find_spec("llama_cpp") is None:
+        raise PipelineError(
+            "The package llama-cpp-python is not installed.",
+            "Install what this product needs: pip install -r requirements.txt",
+        )
+    answer: dict[str, Any] = {}
+    with log_file(log) as sink:
+        start = sink.stat().st_size if sink.exists() else 0
+
+        def on_line(line: str) -> None:
+            event = json.loads(line)
+            kind = event["event"]
+            if kind == "error":
+                raise _refusal(event, sink, start)
+            if kind == "done":
+                answer.update(event)
+            elif on_event:
+                on_event(event)
+
+        run_logged(
+            python_module("pipeline.export.llama_worker"),
+            what="llama.cpp",
+            log=sink,
+            request=json.dumps(request),
+            on_line=on_line,
+            silence=silence,
+        )
+    del answer["event"]
+    return answer
+
+
+def _refusal(event: dict[str, Any], log: Path, start: int) -> PipelineError:
+    message: str = event["message"]
+    if not event["logged"]:
+        return PipelineError(f"{message[0].upper()}{message[1:]}.")
+    return PipelineError(f"llama.cpp: {message}: {reason(log, start)} (log: {log}).")

@@ -1,0 +1,191 @@
+"""The process in which llama.cpp runs: `python -m pipeline.export.llama_worker`.
+
+One request, a JSON object on one line of stdin, is answered by JSON objects on lines of stdout:
+any number of events, then one with `"event": "done"` or `"event": "error"`. Everything that
+llama.cpp itself prints goes to stderr, which the parent (`pipeline.export.llama`) makes the log.
+"""
+
+import codecs
+import faulthandler
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.export.llama_engine import (
+    Context,
+    EngineError,
+    Model,
+    Sampler,
+    draw_tokens,
+    log_to_stderr,
+    quantize,
+    scoring_batch,
+    window_nats,
+)
+
+Emit = Callable[..., None]
+Request = dict[str, Any]
+
+
+def main() -> int:
+    """Read the request, do it, answer. 0 when done, 1 when refused; a crash ends it otherwise."""
+    faulthandler.enable()
+    # llama.cpp may print to stdout; only we may speak to the parent.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def emit(event: str, **values: Any) -> None:
+        answers.write(json.dumps({"event": event, **values}) + "\n")
+        answers.flush()
+
+    request: Request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    log_to_stderr()
+    try:
+        emit("done", **OPERATIONS[request["op"]](request, emit))
+    except EngineError as error:
+        emit("error", message=str(error), logged=error.logged)
+        return 1
+    return 0
+
+
+def _end_with_parent() -> None:
+    """Leave when stdin closes: a parent that was killed must not leave a busy process behind."""
+    # Not through sys.stdin: a thread that waits in there blocks the interpreter's own exit.
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def _info(request: Request, emit: Emit) -> dict[str, Any]:
+    return Model(Path(request["gguf"])).info()
+
+
+def _tokenize(request: Request, emit: Emit) -> dict[str, Any]:
+    model = Model(Path(request["gguf"]), vocabulary_only=True)
+    special = request["special"]
+    return {"tokens": [model.tokenize(text, special=special) for text in request["texts"]]}
+
+
+def _quantize(request: Request, emit: Emit) -> dict[str, Any]:
+    source, out = Path(request["source"]), Path(request["out"])
+    quantize(source, out, request["ftype"], request["threads"])
+    return {}
+
+
+def _score(request: Request, emit: Emit) -> dict[str, Any]:
+    model = Model(Path(request["gguf"]))
+    windows: list[list[int]] = request["windows"]
+    for window in windows:
+        if not all(0 <= token < model.vocabulary_size for token in window):
+            raise EngineError(
+                "the windows hold token ids outside the model's vocabulary of"
+                f" {model.vocabulary_size:,}: another tokenizer made them"
+            )
+    length = max(map(len, windows))
+    batch = scoring_batch(model)
+    with Context(
+        model, length, threads=request["threads"], batch=batch, all_logits=True
+    ) as context:
+        for window in windows:
+            total = 0.0
+            for nats, tokens in window_nats(context, window):
+                total += nats
+                emit("scored", tokens=tokens)
+            emit("window", nats=total)
+    return {}
+
+
+def _complete(request: Request, emit: Emit) -> dict[str, Any]:
+    model = Model(Path(request["gguf"]))
+    prompt = model.tokenize(request["prompt"], bos=True)
+    limit = request["context"] or model.trained_context
+    if not prompt:
+        raise EngineError("the prompt is empty, and this model has no token that begins a text")
+    if len(prompt) > limit:
+        raise EngineError(f"the prompt has {len(prompt):,} tokens, the context only {limit:,}")
+    # A long context costs memory (16 GB for the 131,072 tokens of an 8B model): take what is used.
+    length = min(limit, len(prompt) + request["max_tokens"])
+
+    answer = Answer(model, request["max_tokens"])
+    started = time.monotonic()
+    with Context(model, length, threads=request["threads"], all_logits=False) as context:
+        drawn = draw_tokens(context, prompt, Sampler(model, request))
+        for text, stopped in until_stop(answer.pieces(drawn), request["stop"]):
+            if text:
+                emit("text", text=text)
+            if stopped:
+                answer.finish = "stop"
+    return {
+        "finish": answer.finish,
+        "tokens": answer.tokens,
+        "seconds": time.monotonic() - answer.began,
+        "prompt_tokens": len(prompt),
+        "prompt_seconds": answer.began - started,
+    }
+
+
+class Answer:
+    """Counts the tokens of a completion, and knows how it ended."""
+
+    def __init__(self, model: Model, limit: int) -> None:
+        self.model = model
+        self.limit = limit
+        self.tokens = 0
+        self.finish = "length"
+        self.began = time.monotonic()  # when the prompt had been read
+
+    def pieces(self, tokens: Iterator[int]) -> Iterator[bytes]:
+        """The bytes of each token, until an end token or the limit."""
+        for token in itertools.islice(tokens, self.limit):
+            if self.tokens == 0:
+                self.began = time.monotonic()
+            self.tokens += 1
+            if self.model.is_end(token):
+                self.finish = "stop"
+                return
+            yield self.model.piece(token)
+
+
+def until_stop(pieces: Iterable[bytes], stops: list[str]) -> Iterator[tuple[str, bool]]:
+    """Turn bytes into text, up to the first stop string, which is left out.
+
+    Yields (text, stopped). Text that may be the beginning of a stop string, and bytes that are
+    not yet a whole character, are held back until it is known what they are.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    held = ""
+    for piece in pieces:
+        held += decoder.decode(piece)
+        found = [at for at in (held.find(stop) for stop in stops) if at >= 0]
+        if found:
+            yield held[: min(found)], True
+            return
+        keep = max((_overlap(held, stop) for stop in stops), default=0)
+        yield held[: len(held) - keep], False
+        held = held[len(held) - keep :]
+    yield held + decoder.decode(b"", final=True), False
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest proper beginning of `stop` that `text` ends with."""
+    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
+
+
+OPERATIONS: dict[str, Callable[[Request, Emit], dict[str, Any]]] = {
+    "complete": _complete,
+    "info": _info,
+    "quantize": _quantize,
+    "score": _score,
+    "tokenize": _tokenize,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

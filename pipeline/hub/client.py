@@ -1,0 +1,326 @@
+"""Push a folder to the Hugging Face Hub as it stands, and fetch a dataset from it.
+
+`HfApi.upload_folder` of huggingface_hub 1.33 cuts a folder into several commits where hf_xet is
+installed; a dataset half new and half old must never be seen, so everything goes into one commit
+here. Files that are there already are not sent again (that is the Hub's own protocol), so after a
+failure the same call goes on where it stopped.
+
+Two things that huggingface_hub leaves open are set here: its requests wait for ever, and it repeats
+some of them (pre-upload, LFS) but not others (repository, commit, listing).
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pipeline.console import warn
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    import httpx
+    from huggingface_hub import HfApi
+
+RepoType = Literal["dataset", "model"]
+Result = TypeVar("Result")
+
+TOKENS_PAGE = "https://huggingface.co/settings/tokens"
+NOT_PUSHED = ("stage.json",)  # the workspace's own record; hidden files are not pushed either
+STALE = {"dataset": ("data/*.parquet",), "model": ()}  # replaced as a whole at each push
+TIMEOUTS = {"connect": 15.0, "read": 180.0, "write": 180.0, "pool": 180.0}  # seconds without a byte
+RETRY_WAITS = (1.0, 4.0)  # seconds before a request is repeated that the Hub's client does not
+AGAIN = "Run the same command again later: what arrived is not sent twice."
+
+
+def find_token(token: str | None = None) -> str:
+    """`token`, else HF_TOKEN, else what `hf auth login` stored; PipelineError if there is none."""
+    from huggingface_hub import get_token
+
+    found = (token or "").strip() or get_token()
+    if not found:
+        raise PipelineError("No Hugging Face token.", "Run `hf auth login` or set HF_TOKEN.")
+    return found
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raise PipelineError unless `repo_id` can name a repository, as in user/name."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+        is_valid = repo_id.count("/") == 1
+    except HFValidationError:
+        is_valid = False
+    if not is_valid:
+        raise PipelineError(
+            f"{repo_id!r} is no name for a repository.",
+            "It is your user name or organization, a slash, and a name of letters, digits, "
+            "single `-` or `.`, or `_`: your-name/horror-novel-chunks.",
+        )
+
+
+def files_to_push(folder: Path) -> dict[str, Path]:
+    """What `push_folder` would send: path in the repository -> file. PipelineError if nothing."""
+    if not folder.is_dir():
+        raise PipelineError(f"{folder} is not a folder.", "Run the stage that writes it first.")
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    }
+    for name in NOT_PUSHED:
+        files.pop(name, None)
+    if not files:
+        raise PipelineError(f"{folder} has no files to push.", "Run the stage that fills it first.")
+    return files
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    repo_type: RepoType,
+    private: bool,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+    message: str | None = None,
+    stale: Sequence[str] | None = None,
+) -> str:
+    """Make the repository hold the files of `folder`, in one commit; returns its address.
+
+    The repository (private or public) and the branch `revision` are made if they are not there.
+    Files of the repository that match the patterns `stale` and are not in `folder` are removed;
+    for a dataset these are `data/*.parquet`, as shards of an earlier, longer version would add
+    rows. At the end the sizes that the Hub lists are compared with those of the files.
+
+    Raises PipelineError, with the way out: before any work if the repository's name is none, the
+    folder empty or no token there is; if `private` is asked for and the repository is public; if
+    the Hub refuses or cannot be reached. The token is in no message.
+    """
+    from huggingface_hub import HfApi
+
+    check_repo_id(repo_id)
+    files = files_to_push(folder)
+    api = HfApi(endpoint=endpoint, token=find_token(token), library_name="bookshelf-llm")
+    where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
+    patterns = STALE[repo_type] if stale is None else stale
+    summary = message or f"Upload {len(files)} files"
+    with _hub(api, repo_id):
+        _repeatedly(lambda: api.create_repo(**where, private=private, exist_ok=True))
+        _check_visibility(_repeatedly(lambda: api.repo_info(**where)).private, private, repo_id)
+        if revision and revision != "main":
+            _repeatedly(lambda: api.create_branch(**where, branch=revision, exist_ok=True))
+        where["revision"] = revision or "main"
+        there = _repeatedly(lambda: _sizes(api, where))
+        removed = [
+            path for path in there
+            if path not in files and any(fnmatch(path, pattern) for pattern in patterns)
+        ]  # fmt: skip
+        # New operations for each try: a commit whose answer was lost is then seen to be there.
+        _repeatedly(
+            lambda: api.create_commit(
+                **where, operations=_operations(files, removed), commit_message=summary
+            )
+        )
+        there = _repeatedly(lambda: _sizes(api, where))
+    for name, path in files.items():
+        if there.get(name) != path.stat().st_size:
+            found = f"{there[name]:,} bytes" if name in there else "missing"
+            raise PipelineError(
+                f"{name} in {repo_id} is not what was sent: {path.stat().st_size:,} bytes here, "
+                f"{found} there.",
+                AGAIN,
+            )
+    address = f"{api.endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
+    return address + (f"/tree/{revision}" if revision and revision != "main" else "")
+
+
+def fetch_dataset(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> Path:
+    """Download the Parquet files and the card of a dataset; returns the folder in the Hub's cache.
+
+    A public one needs no token. PipelineError as in `push_folder`.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    check_repo_id(repo_id)
+    api = HfApi(endpoint=endpoint, token=token or get_token(), library_name="bookshelf-llm")
+    with _hub(api, repo_id):
+        folder = api.snapshot_download(
+            repo_id,
+            repo_type="dataset",
+            revision=revision,
+            allow_patterns=["*.parquet", "README.md"],
+        )
+    return Path(folder)
+
+
+def _check_visibility(is_private: bool | None, private: bool, repo_id: str) -> None:
+    if private and is_private is False:
+        raise PipelineError(
+            f"{repo_id} is there already, and public, but was to be private.",
+            "Make it private in its settings on the Hub, or take another name.",
+        )
+    if is_private and not private:
+        warn(f"{repo_id} is there already, and private: it stays so.")
+
+
+def _sizes(api: "HfApi", where: dict[str, Any]) -> dict[str, int]:
+    """Path -> size in bytes of the files that the Hub lists."""
+    return {
+        item.path: item.size
+        for item in api.list_repo_tree(**where, recursive=True)
+        if hasattr(item, "size")
+    }
+
+
+def _operations(files: dict[str, Path], removed: Sequence[str]) -> list[Any]:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    additions = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()
+    ]
+    return [*additions, *(CommitOperationDelete(path_in_repo=path) for path in removed)]
+
+
+def _repeatedly(request: Callable[[], Result]) -> Result:
+    """`request()`, again after a moment if it failed in a way that may pass."""
+    import httpx
+
+    for wait in RETRY_WAITS:
+        try:
+            return request()
+        except (httpx.HTTPError, RuntimeError) as error:
+            failure = _http_failure(error)
+            if failure is None or not _may_pass(failure):
+                raise
+            time.sleep(wait)
+    return request()
+
+
+def _may_pass(error: "httpx.HTTPError") -> bool:
+    """Whether to repeat the request: trouble of the server or the line, not repeated so far."""
+    import httpx
+
+    response = getattr(error, "response", None)
+    if response is None:
+        passing = isinstance(error, httpx.TransportError)
+    else:
+        passing = response.status_code in (500, 502, 503, 504)
+    try:
+        method, path = error.request.method, error.request.url.path
+    except RuntimeError:  # httpx's way to say that there is none
+        return passing
+    # huggingface_hub has already tried these six times.
+    repeated = method == "PUT" or "/preupload/" in path or "/info/lfs/" in path
+    return passing and not repeated
+
+
+def _http_failure(error: BaseException | None) -> "httpx.HTTPError | None":
+    """The HTTP error that `error` is or was caused by: an LFS upload wraps its own."""
+    import httpx
+
+    while error is not None and not isinstance(error, httpx.HTTPError):
+        error = error.__cause__
+    return error
+
+
+@contextmanager
+def _hub(api: "HfApi", repo_id: str) -> Iterator[None]:
+    """Talk to the Hub with time limits; whatever goes wrong becomes a PipelineError."""
+    import httpx
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def limit(request: httpx.Request) -> None:
+        limits = request.extensions.setdefault("timeout", {})
+        for phase, seconds in TIMEOUTS.items():
+            if limits.get(phase) is None:
+                limits[phase] = seconds
+
+    def client() -> httpx.Client:
+        made = default_client_factory()
+        hooks = made.event_hooks
+        made.event_hooks = {**hooks, "request": [*hooks["request"], limit]}
+        return made
+
+    set_client_factory(client)
+    try:
+        yield
+    except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
+        # `from None`: what the Hub answered may repeat the token, and a traceback would show it.
+        raise _explained(error, api, repo_id) from None
+    finally:
+        set_client_factory(default_client_factory)
+
+
+def _explained(error: Exception, api: "HfApi", repo_id: str) -> PipelineError:
+    """The error as one sentence with a way out, without the token."""
+    import httpx
+
+    failure = _http_failure(error)
+    if isinstance(error, json.JSONDecodeError):
+        error, failure = ValueError("its answer was no JSON"), None
+    elif isinstance(error, ValueError) and not isinstance(error, httpx.HTTPError):
+        failure = None  # what the client found wrong, such as bad metadata, says more
+    response = getattr(failure, "response", None)
+    said = getattr(failure, "server_message", None) or str(failure or error)
+    words = _without(api.token, said)
+    if response is not None:
+        return _refusal(response.status_code, words, api.endpoint, repo_id, response.headers)
+    if failure is not None or isinstance(error, ConnectionError | TimeoutError):
+        return PipelineError(
+            f"{api.endpoint} cannot be reached: {words}.", f"Check the network. {AGAIN}"
+        )
+    return PipelineError(f"Talking to {api.endpoint} about {repo_id} failed: {words}.", AGAIN)
+
+
+def _refusal(
+    status: int, words: str, endpoint: str, repo_id: str, headers: "httpx.Headers"
+) -> PipelineError:
+    """What an HTTP status means to the user."""
+    said = f"(HTTP {status}: {words})"
+    if status == 401:
+        return PipelineError(
+            f"The Hub does not accept the token for {repo_id} {said}.",
+            f"Make a new one with write access at {TOKENS_PAGE}, then run `hf auth login`.",
+        )
+    if status == 403:
+        return PipelineError(
+            f"This token may not write to {repo_id} {said}.",
+            f"Take a name under your own user or organization, and a token with write access "
+            f"({TOKENS_PAGE}).",
+        )
+    if status == 404:
+        return PipelineError(
+            f"{endpoint} has no {repo_id}, or it is hidden from this token {said}.",
+            "Check the name, the revision and who may see it.",
+        )
+    if status in (409, 412):
+        return PipelineError(
+            f"{repo_id} was changed from elsewhere at the same time {said}.", AGAIN
+        )
+    if status == 429:
+        wait = headers.get("Retry-After")
+        pause = f"{wait} seconds" if wait and wait.isdigit() else "some minutes"
+        return PipelineError(f"The Hub gets too many requests {said}.", f"Wait {pause}. {AGAIN}")
+    if status >= 500:
+        return PipelineError(f"The Hub has trouble of its own {said}.", AGAIN)
+    return PipelineError(f"The Hub refused {repo_id} {said}.")
+
+
+def _without(token: Any, text: str) -> str:
+    """`text` on one line of bearable length, without the token."""
+    if isinstance(token, str) and token:
+        text = text.replace(token, "***")
+    line = " ".join(text.split()).rstrip(".") or "no reason given"
+    return line if len(line) <= 300 else line[:299] + "…"

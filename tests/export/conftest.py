@@ -1,0 +1,67 @@
+"""Tiny real models for the tests of merge, convert, quantize and llama.cpp; made once."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+from tests.tiny_models import smollm2, tiny_llama_smollm
+
+from pipeline.export.gguf import convert
+from pipeline.export.merge import merge_adapter
+
+
+def save_adapter(base: Path, out: Path, strength: float = 0.05, **settings: object) -> Path:
+    """Save a LoRA adapter whose weights are random and far from zero."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    config = LoraConfig(
+        task_type="CAUSAL_LM", **{"r": 8, "target_modules": "all-linear", **settings}
+    )
+    with warnings.catch_warnings():
+        # Adapting one end of tied embeddings is what some tests are about.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+        adapted = get_peft_model(model, config)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * strength)
+    adapted.save_pretrained(out, save_embedding_layers=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with random weights and SmolLM2's real tokenizer."""
+    return tiny_llama_smollm(tmp_path_factory.mktemp("tiny") / "base").path
+
+
+@pytest.fixture(scope="session")
+def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_adapter(base, tmp_path_factory.mktemp("tiny") / "adapter")
+
+
+@pytest.fixture(scope="session")
+def merged(base: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tiny") / "merged"
+    merge_adapter(base, adapter, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def plain_gguf(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The merged tiny model as a BF16 GGUF."""
+    folder = tmp_path_factory.mktemp("gguf")
+    out = folder / "tiny {bf16}.gguf"
+    about = {"general.license": "apache-2.0", "general.author": "A. N. Other"}
+    convert(merged, out, folder / "convert.log", name='A "tiny" model', metadata=about)
+    return out
+
+
+@pytest.fixture(scope="session")
+def smollm2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real SmolLM2-135M as a Hugging Face directory."""
+    return smollm2(tmp_path_factory.mktemp("cache")).path

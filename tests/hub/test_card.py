@@ -1,0 +1,216 @@
+"""The card: complete, and not to be broken by any title."""
+
+import re
+import socket
+from html import unescape
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import DatasetCard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.corpus.chunking import chunk_text
+from pipeline.corpus.shards import Chunk, ShardWriter
+from pipeline.hub.card import (
+    Book,
+    cell,
+    dataset_card,
+    language_codes,
+    one_line,
+    size_category,
+)
+
+HOSTILE = [
+    "A | B || C",
+    "Line one\nLine two\r\n\r\n| x | y |",
+    "`code` ```block```",
+    "<script>alert(1)</script><!-- x -->",
+    "---\nlicense: mit\n---",
+    "title: x\n- y: [z]",
+    "# heading ## tail #",
+    "[text](javascript:alert(1)) ![image](http://x/y.png)",
+    "*bold* _italic_ ~~gone~~ $x^2$ &lt; \\| \\",
+    "https://example.org www.example.org a@example.org",
+    "right-to-left \u202e override, zero\u200bwidth, nul\0, next line\x85, line\u2028separator",
+    "{{ jinja }} {% raw %}",
+    "null",
+    "x" * 300,
+    "",
+]
+TITLES = st.text(max_size=40) | st.sampled_from(HOSTILE)
+BOOKS = [
+    Book("84", "Frankenstein", ["Mary Shelley"], "en", "https://example.org/84.txt",
+         "public domain in the USA", 430_000, 64, "train"),
+    Book("932", "The Fall of the House of Usher", ["E. A. Poe"], "English", "usher.txt",
+         "Public domain", 41_000, 7, "validation"),
+]  # fmt: skip
+
+
+def card(books: list[Book] = BOOKS, name: str = "Gothic Tales", **more: object) -> str:
+    rows = {"train": 64, "validation": 7}
+    return dataset_card(**{"pretty_name": name, "books": books, "rows": rows, **more})  # type: ignore[arg-type]
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The cells of each row of the first table under a heading, as a reader sees them."""
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[unescape(c.strip()) for c in re.split(r"\|", line)[1:-1]] for line in lines]
+
+
+def test_the_front_matter_is_what_the_hub_reads() -> None:
+    data = DatasetCard(card()).data.to_dict()
+    assert data == {
+        "language": ["en"],
+        "license": "other",
+        "license_name": "public-domain",
+        "license_link": "https://creativecommons.org/publicdomain/mark/1.0/",
+        "pretty_name": "Gothic Tales",
+        "size_categories": ["n<1K"],
+        "task_categories": ["text-generation"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": "train", "path": "data/train-*.parquet"},
+                    {"split": "validation", "path": "data/validation-*.parquet"},
+                ],
+            }
+        ],
+    }
+
+
+def test_the_books_stand_in_a_table_with_authors_sources_and_rights() -> None:
+    header, _, first, second = rows(card(), "The books")
+    assert header[:3] == ["id", "title", "authors"]
+    assert first == [
+        "84", "Frankenstein", "Mary Shelley", "en", "430,000", "64", "train",
+        "public domain in the USA", "<https://example.org/84.txt>",
+    ]  # fmt: skip
+    assert second[-1] == "usher.txt", "what is no address is shown as text"
+
+
+def test_it_says_how_it_was_made_and_how_to_load_it() -> None:
+    text = card(
+        repo_id="ada/books", settings={"chunk_size": 7000}, counts={"characters removed": 19800}
+    )
+    assert 'load_dataset("ada/books")' in text
+    assert ["chunk_size", "7000"] in rows(text, "How it was made")
+    assert "| characters removed | 19,800 |" in text
+
+
+@settings(deadline=None)
+@given(TITLES, TITLES, TITLES, TITLES)
+def test_no_title_breaks_the_card(name: str, title: str, author: str, source: str) -> None:
+    book = Book(title, title, [author, author], title, source, title, split="train")
+    text = card([book, BOOKS[0]], name, repo_id=source, settings={title: author})
+    plain = card([BOOKS[0], BOOKS[0]], "x", settings={"x": "y"})
+
+    data = DatasetCard(text).data.to_dict()
+    assert data["pretty_name"] == (one_line(name) or "Books")
+    assert set(data) - {"license_name", "license_link"} == set(
+        DatasetCard(plain).data.to_dict()
+    ) - {"license_name", "license_link"}
+
+    table = rows(text, "The books")
+    assert [len(row) for row in table] == [9, 9, 9, 9]
+    assert table[2][1] == (one_line(title) or "untitled"), "and the reader sees the title itself"
+    assert table[2][2] == one_line(f"{author}, {author}")
+
+    body = DatasetCard(text).text
+    assert body.count("\n") == DatasetCard(plain).text.count("\n"), "no line more than with plain"
+    assert "<script" not in body
+    assert "](" not in body
+
+
+@pytest.mark.parametrize("title", HOSTILE)
+def test_the_front_matter_ends_where_it_should(title: str) -> None:
+    text = card(name=title)
+    _, front, _ = text.split("\n---\n", 1)[0], *text.split("---\n", 2)[1:]
+    assert yaml.safe_load(front)["pretty_name"] == (one_line(title) or "Books")
+    assert text.count("\n---\n") == 1
+
+
+def test_only_a_plain_address_is_a_link() -> None:
+    for source in ("javascript:alert(1)", "https://x/>|<b>", "https://x/ y", "ftp://x/y"):
+        shown = rows(card([Book("1", source=source)]), "The books")[2][-1]
+        assert not shown.startswith("<")
+
+
+def test_a_cell_is_readable_where_nothing_is_hostile() -> None:
+    assert cell("Dr. Jekyll & Mr. Hyde (1886), by R. L. S.: a_b — “x”!") == (
+        "Dr. Jekyll &#38; Mr. Hyde (1886), by R. L. S.: a_b — “x”!"
+    )
+
+
+def test_nothing_is_promised_about_rights_that_nobody_knows() -> None:
+    unknown = [*BOOKS, Book("x", "My diary")]
+    assert DatasetCard(card(unknown)).data["license"] == "unknown"
+    assert "license_name" not in DatasetCard(card(unknown)).data
+    assert DatasetCard(card([])).data["license"] == "unknown"
+
+
+def test_the_licence_can_be_chosen() -> None:
+    assert DatasetCard(card(license="cc0-1.0")).data["license"] == "cc0-1.0"
+    custom = {"license": "other", "license_name": "mine", "license_link": "LICENSE"}
+    assert DatasetCard(card(license=custom)).data.to_dict().items() >= custom.items()
+
+
+def test_a_name_that_is_a_trademark_is_not_used_in_prose() -> None:
+    source = "https://www.gutenberg.org/ebooks/84"
+    text = card([Book("84", "Frankenstein", source=source)])
+    assert "gutenberg" not in text.replace(source, "").lower()
+
+
+@pytest.mark.parametrize(
+    ("rows_", "category"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (123_456, "100K<n<1M"), (10**12, "n>1T")],
+)
+def test_size_categories_are_those_of_the_hub(rows_: int, category: str) -> None:
+    assert size_category(rows_) == category
+
+
+def test_languages_become_codes() -> None:
+    assert language_codes(["en", "English", "German", None, "", "Klingon, old"]) == ["de", "en"]
+
+
+def test_a_split_without_rows_is_not_promised() -> None:
+    text = card(rows={"train": 3, "validation": 0})
+    assert [f["split"] for f in DatasetCard(text).data["configs"][0]["data_files"]] == ["train"]
+
+
+def test_datasets_loads_the_directory_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("loading from a directory needs no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    data = tmp_path / "4_dataset" / "data"
+    data.mkdir(parents=True)
+    texts = {"train": "One sentence. " * 3000, "validation": "Another one! " * 700}
+    counts = {}
+    for split, text in texts.items():
+        pieces = chunk_text(text)
+        counts[split] = len(pieces)
+        with ShardWriter(data, split) as writer:
+            starts = [sum(map(len, pieces[:i])) for i in range(len(pieces))]
+            writer.write_document(
+                [
+                    Chunk(p, split, i, s, s + len(p), i == len(pieces) - 1, "T", ["A"], "en", None)
+                    for i, (p, s) in enumerate(zip(pieces, starts, strict=True))
+                ]
+            )
+    (tmp_path / "4_dataset" / "README.md").write_text(card(rows=counts), encoding="utf-8")
+    (tmp_path / "4_dataset" / "stage.json").write_text("{}")
+
+    loaded = datasets.load_dataset(str(tmp_path / "4_dataset"), cache_dir=str(tmp_path / "cache"))
+
+    assert {split: rows.num_rows for split, rows in loaded.items()} == counts
+    for split, text in texts.items():
+        assert "".join(loaded[split]["text"]) == text
+    assert loaded["train"][0]["authors"] == ["A"]

