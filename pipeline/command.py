@@ -24,7 +24,11 @@ from pipeline.workspace import STAGES
 
 DEFAULT_DATA_DIR = Path("training-data")
 FILES_PANEL = "Files"
-HELP = {"help_option_names": ["-h", "--help"]}
+CONTEXT: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    "auto_envvar_prefix": "PIPELINE",
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
 
 DataDir = Annotated[
     Path,
@@ -71,11 +75,7 @@ def make_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
-        context_settings={
-            **HELP,
-            "auto_envvar_prefix": "PIPELINE",
-            "token_normalize_func": lambda token: token.replace("_", "-"),
-        },
+        context_settings=CONTEXT,
     )
 
 
@@ -256,7 +256,8 @@ def run_script(function: StageFunction) -> None:
     known: dict[str, Collection[str] | None] = dict.fromkeys(STAGES)
     known[name] = stage_options(function)
     app = make_app()
-    app.command(name, context_settings={"auto_envvar_prefix": f"PIPELINE_{name.upper()}"})(
+    prefix = {"auto_envvar_prefix": f"PIPELINE_{name.upper()}"}
+    app.command(name, context_settings=CONTEXT | prefix)(
         as_command(function, dict(inspect.signature(function).parameters), known)
     )
     app()

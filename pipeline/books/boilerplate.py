@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from pipeline.books import boilerplate_patterns as pg
 from pipeline.books.header import read_header
 from pipeline.books.markers import Kind, Marker, Page
+from pipeline.books.notices import LONGEST_NOTICE, Cut, find_notices
 
 # How far, in characters of unknown paragraphs, a piece of wrapping may reach to its next known
 # paragraph: far inside a header or a footer, where no text can be; hardly where one could.
 _REACH_IN_WRAPPING = 3000
 _REACH_AFTER_ANCHOR = 1500
 _REACH_NEAR_TEXT = 600
+_REACH_TO_INNER_HEADER = 250
 _LONGEST_TITLE = 150
-_LONGEST_NOTICE = 1500
 _FEWEST_WORDS = 20
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -36,15 +37,6 @@ class NotABook(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A stretch [start, end) of the text that was wrapping: "header", "footer" or "notice"."""
-
-    kind: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,7 @@ def strip_boilerplate(text: str) -> Stripped:
     mentions = 0
     notices = []
     for start, end in _pieces(wrapping, len(text)):
-        found, left = _notices(page, start, end)
+        found, left = find_notices(page, start, end)
         notices += found
         mentions += left
     cuts = _merged(wrapping + notices)
@@ -158,7 +150,7 @@ def _wrapping(page: Page) -> list[Cut]:
     cuts = []
     position = _header_end(page, 0, _REACH_IN_WRAPPING)
     while position:  # a header may stand inside another one, from the time of another style
-        inner = _header_end(page, position, _REACH_NEAR_TEXT, anchored_only=True)
+        inner = _header_end(page, position, _REACH_TO_INNER_HEADER, anchored_only=True)
         if inner <= position:
             break
         position = inner
@@ -239,7 +231,7 @@ def _reach_back(page: Page, marker: Marker, limit: int) -> int:
         if _WORDLESS.match(page.text, above, end):
             continue
         fields = marker.kind is Kind.START
-        if end - above > _LONGEST_NOTICE or not page.is_wrapping(index, limit, fields):
+        if end - above > LONGEST_NOTICE or not page.is_wrapping(index, limit, fields):
             break
         start = max(limit, _first_wrapping_line(page, above, end))
         if start > above:
@@ -296,71 +288,3 @@ def _is_rest_short(page: Page, position: int, longest: int) -> bool:
     """Whether at most `longest` letters and digits stand after `position`."""
     words = _WORD_CHARACTERS.finditer(page.text, position)
     return sum(len(word.group()) for word, _ in zip(words, range(longest), strict=False)) <= longest
-
-
-# --- notices within the text --------------------------------------------------------------------
-
-
-def _notices(page: Page, begin: int, end: int) -> tuple[list[Cut], int]:
-    """The notices in a stretch of text that name the project or its files, such as the headings
-    of the parts of a collection; and the number of mentions that are the author's own words."""
-    cuts: list[Cut] = []
-    mentions = 0
-    done = begin
-    for hit in pg.residue(page.folded, begin, end):
-        if hit < done:
-            continue
-        start, stop = _unit(page, hit, begin, end)
-        done = max(stop, hit + 1)
-        words = page.folded[start:stop]
-        if pg.TRANSCRIBER.match(words) and "gutenberg" not in words:
-            continue  # the cleaning rules know where such a note ends
-        near_edge = start - begin < _LONGEST_NOTICE or end - stop < _LONGEST_NOTICE
-        in_brackets = page.text[start : start + 1] == "["
-        if in_brackets or (len(words) <= _LONGEST_NOTICE and (near_edge or pg.NOTICE.search(words))):
-            start, stop = _with_neighbours(page, start, stop, begin, end)
-            cuts.append(Cut("notice", start, stop))
-            done = stop
-        elif edge := _edge_lines(page, hit, start, stop):
-            cuts.append(Cut("notice", *edge))
-            done = edge[1]
-        else:
-            mentions += 1
-    return cuts, mentions
-
-
-def _unit(page: Page, position: int, begin: int, end: int) -> tuple[int, int]:
-    """The bracket round a position, if one opens at the start of a line; else its paragraph."""
-    start, stop = page.bracket_round(position)
-    if start >= begin and stop <= end and not page.text[page.line_start(start) : start].strip():
-        return start, stop
-    start, stop = page.paragraphs[page.index_at(position)]
-    return max(start, begin), min(stop, end)
-
-
-def _with_neighbours(page: Page, start: int, stop: int, begin: int, end: int) -> tuple[int, int]:
-    """A notice with the paragraphs right beside it that speak as headers do."""
-    index = page.index_at(start)
-    if page.paragraphs[index][0] >= start:
-        while index > 0 and page.paragraphs[index - 1][0] >= begin and page.is_wrapping(index - 1):
-            index -= 1
-            start = page.paragraphs[index][0]
-    index = page.index_at(stop)
-    while index < len(page.paragraphs) and page.paragraphs[index][1] <= end:
-        if page.paragraphs[index][0] < stop or not page.is_wrapping(index):
-            break
-        stop = page.paragraphs[index][1]
-        index += 1
-    return start, stop
-
-
-def _edge_lines(page: Page, hit: int, start: int, stop: int) -> tuple[int, int] | None:
-    """The first or last lines of a long paragraph, where a notice runs on into the text."""
-    line, line_end = page.line_start(hit), page.line_end(hit)
-    if not pg.NOTICE.search(page.folded, line, line_end):
-        return None
-    if page.text.count("\n", start, line) <= 2:
-        return start, min(line_end + 1, stop)
-    if page.text.count("\n", line_end, stop) <= 2:
-        return line, stop
-    return None

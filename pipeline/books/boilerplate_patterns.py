@@ -63,7 +63,9 @@ SMALL_PRINT_END = re.compile(
 RESTRICTIONS_NEEDLES = ("restrictions",)
 RESTRICTIONS = re.compile(r"restrictions\s+in\s+how\s+the\s+file\s+may\s+be\s+used\.?")
 FILE_NAME_NEEDLES = ("should be named", "should be labeled")
-FILE_NAME = re.compile(r"[^\w\n]*this\s+(?:\w+\s+)?(?:file|edition)\s+should\s+be\s+(?:named|labeled)\b")
+FILE_NAME = re.compile(
+    r"[^\w\n]*this\s+(?:\w+\s+)?(?:file|edition)\s+should\s+be\s+(?:named|labeled)\b"
+)
 LICENCE_NEEDLES = ("updated", "creating", "start: full", "the full", "section 1.")
 LICENCE_START = re.compile(
     rf"updated\s+editions\s+will\s+(?:re\w+\s+)*replace\s+the\s+previous"
@@ -91,19 +93,21 @@ PHRASES = re.compile(
             r"champaign, il|lisle, il|benedictine|carnegie-mellon university",
             r"should be (?:named|labeled)\b.{0,60}\.(?:txt|zip|htm)|\w\.txt or \w+\.zip",
             r"editions of our|versions based on separate|new (?:number|letter), ",
-            r"trying to release all our|neither this list|official release date|preliminary version",
-            r"most people start at our|download .{0,20}before announcement|first five letters of the",
-            r"dollars for each hour|one trillion|1 trillion|projected audience|revised rates of prod",
-            r"record of our progress|contributions are (?:only )?being solicited|filed in (?:about|all)",
+            r"trying to release all our|neither this list|official release date",
+            r"preliminary version|most people start at our|download .{0,20}before announcement",
+            r"first five letters of the|dollars for each hour|one trillion|1 trillion",
+            r"projected audience|revised rates of prod|record of our progress",
+            r"contributions are (?:only )?being solicited|filed in (?:about|all)",
             r"requirements for other states|various questions we have|finishing the paperwork",
-            r"we cannot solicit|international donations|donations (?:by check|should be made|are tax)",
-            r"wire transfer or payment|tax.deductible|internal revenue service",
-            r"other email fails|\bhart@|michael s\. hart|prof\.? (?:michael )?hart|prefer to send you",
-            r"ftp program|ftp session|^ftp |login: ?anonymous|\bcd (?:etext|pub/)|get (?:gut)?index",
-            r"mac users, do not|gutenberg legal advisor|\(three pages\)|never copyrighted, sharewared",
-            r"transcription of (?:one of the first|our first)|parchment \"facsimiles\"",
-            r"\[(?:the actual date|date last updated|most recently updated|last updated|yes, we are)",
-            r"\[this file (?:was|last)|in our series by|officially (?:re-?)?released",
+            r"we cannot solicit|international donations|tax.deductible|internal revenue service",
+            r"donations (?:by check|should be made|are tax)|wire transfer or payment",
+            r"other email fails|\bhart@|michael s\. hart|prof\.? (?:michael )?hart",
+            r"prefer to send you|ftp program|ftp session|^ftp |login: ?anonymous",
+            r"\bcd (?:etext|pub/)|get (?:gut)?index|mac users, do not|gutenberg legal advisor",
+            r"\(three pages\)|never copyrighted, sharewared|parchment \"facsimiles\"",
+            r"transcription of (?:one of the first|our first)|in our series by",
+            r"\[(?:the actual date|date last updated|most recently updated|last updated)",
+            r"\[yes, we are|\[this file (?:was|last)|officially (?:re-?)?released",
             r"associated files of various formats|portions of this header are copyright",
             r"editions will replace the previous|owns a united states copyright|full licen[sc]e",
             r"start: .{0,20}licen[sc]e",

@@ -20,7 +20,8 @@ from pipeline.books.cleaning_blocks import (
 
 @dataclass(frozen=True)
 class Rule:
-    """A named change. `largest_share` is the part of the body that it may remove at most."""
+    """A named change. `largest_share` is the part of the body that it may remove at most (a
+    thousand characters it may, if that is not half the body)."""
 
     name: str
     apply: Callable[[str], tuple[str, int]]
@@ -50,7 +51,9 @@ class Cleaned:
 
 _SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f]")
 _NOTHINGS = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u00ad\u200b\u2060\ufeff]")
-_ODD_CHARACTER = re.compile("[\x00-\x08\x09\x0b\x0c\x0e-\x1f\x7f\u00a0\u00ad\u2000-\u200b\u202f\u205f\u2060\ufeff]")
+_ODD_CHARACTER = re.compile(
+    "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f\u00a0\u00ad\u2000-\u200b\u202f\u205f\u2060\ufeff]"
+)
 
 
 def _plain_characters(text: str) -> tuple[str, int]:
@@ -65,7 +68,9 @@ def _plain_characters(text: str) -> tuple[str, int]:
 
 
 # What UTF-8 looks like when it was read as Windows-1252: these pairs stand in no real text.
-_MOJIBAKE = re.compile("[ÂÃ][\u0080-\u00bf]|â[€\u0080][\u0080-\u00bf™œžšŸ“”˜–—¢¦¡]|[ÐÑ][\u0080-\u00bf]{1}[ÐÑ]")
+_MOJIBAKE = re.compile(
+    "[ÂÃ][\u0080-\u00bf]|â[€\u0080][\u0080-\u00bf™œžšŸ“”˜–—]|[ÐÑ][\u0080-\u00bf][ÐÑ]"
+)
 
 
 def _repair_mojibake(text: str) -> tuple[str, int]:
@@ -128,7 +133,9 @@ _MARK_IN_A_LINE = re.compile(
     rf"|\[{_NUMBERED}\](?=[^\W_])"
 )
 # A single letter here could number a part of a poem: [I], [V], [X].
-_MARK_AT_A_NOTE = re.compile(rf"^([ ]*)\[(?:{_NUMBERED}|\*{{1,3}}|†|‡|[A-HJ-UWYZ])\][ ]+(?=\S)", re.M)
+_MARK_AT_A_NOTE = re.compile(
+    rf"^([ ]*)\[(?:{_NUMBERED}|\*{{1,3}}|†|‡|[A-HJ-UWYZ])\][ ]+(?=\S)", re.M
+)
 
 
 def _remove_note_marks(text: str) -> tuple[str, int]:
@@ -192,15 +199,18 @@ RULES: tuple[Rule, ...] = (
     Rule("characters", _plain_characters),
     Rule("mojibake", _repair_mojibake),
     Rule("credits", remove_credits, 0.35),
-    Rule("transcriber notes", remove_transcriber_notes, 0.35),
+    Rule("transcriber-notes", remove_transcriber_notes, 0.35),
     Rule("contents", remove_contents, 0.2),
     Rule("illustrations", remove_illustrations),
-    Rule("page numbers", _remove_page_numbers, 0.1),
-    Rule("note marks", _remove_note_marks, 0.1),
+    Rule("page-numbers", _remove_page_numbers, 0.1),
+    Rule("note-marks", _remove_note_marks, 0.1),
     Rule("italics", _remove_italics, 0.1),
-    Rule("scene breaks", _unify_scene_breaks, 0.1),
-    Rule("double spaces", _collapse_spaces),
+    Rule("scene-breaks", _unify_scene_breaks, 0.1),
+    Rule("double-spaces", _collapse_spaces),
 )
+
+
+_ALWAYS_ALLOWED = 1000  # characters: a contents list is a large part of a very short work
 
 
 def clean(body: str, rules: Sequence[Rule] = RULES) -> Cleaned:
@@ -213,7 +223,7 @@ def clean(body: str, rules: Sequence[Rule] = RULES) -> Cleaned:
         if not count:
             continue
         characters = len(text) - len(changed)
-        if characters > rule.largest_share * len(body):
+        if characters > max(rule.largest_share * len(body), min(_ALWAYS_ALLOWED, len(body) / 2)):
             warnings.append(
                 f'rule "{rule.name}" was not applied: it would have removed '
                 f"{characters:,} of {len(body):,} characters"

@@ -45,6 +45,9 @@ _CREDIT_LINE = re.compile(
     r"|from\s+the\s+\S.{0,40}\b(?:readers'?\s+club|bbs)\b"
     r"|.{0,60}distributed\s+proofread"
     r"|note:\s+(?:images?|project|the\s+original|see\b|there\s+is|html)"
+    r"|(?:from\s+)?(?:page\s+|scanned\s+)?images\s+(?:generously\s+|of\s+the\s+original\s+pages\s+)?"
+    r"(?:made\s+available|provided|courtesy|are\s+available)"
+    r"|(?:the\s+)?internet\s+archive\b|https?://\S+\W*$"
     r"|credits?\W*$"
     r")",
     re.I,
@@ -104,6 +107,7 @@ def _tail_credits(text: str, after: int) -> list[Span]:
 
 # --- brackets -------------------------------------------------------------------------------------
 
+
 def _bracketed(text: str, opening: re.Pattern[str], longest: int) -> list[Span]:
     """The brackets that begin as `opening` says, with all that is nested in them. One that is not
     closed within `longest` characters is left alone."""
@@ -137,10 +141,8 @@ _NOTE_WORDS = (
 )
 _NOTE_BRACKET = re.compile(rf"\[[\s_*]*(?:{_NOTE_WORDS}|transcriber:|T\.?N\.?:)", re.I)
 _NOTE_PARAGRAPH = re.compile(rf"[\s_*=]*(?:{_NOTE_WORDS})[\s_*:.=\-–—]*", re.I)
-_NOTE_BOX = re.compile(
-    r"^[ ]*\+[-=]{4,}\+?[ ]*\n(?:[ ]*\|[^\n]*\n)+[ ]*\+[-=]{4,}\+?[ ]*$", re.M
-)
-_NOTE_NEEDLES = ("ranscri", "RANSCRI", "edactor", "EDACTOR", "roofreader", "roof-reader", "igiti", "T.N", "TN:")
+_NOTE_BOX = re.compile(r"^[ ]*\+[-=]{4,}\+?[ ]*\n(?:[ ]*\|[^\n]*\n)+[ ]*\+[-=]{4,}\+?[ ]*$", re.M)
+_NOTE_NEEDLES = "ranscri RANSCRI edactor EDACTOR roofreader roof-reader igiti T.N TN:".split()
 _TRANSCRIBER = re.compile(r"transcri", re.I)
 _LONGEST_NOTE = 6000
 _LONGEST_END_NOTE = 15_000
@@ -193,8 +195,9 @@ def _note_end(text: str, paragraphs: list[Span], number: int, heading_only: bool
 # --- contents lists -------------------------------------------------------------------------------
 
 _CONTENTS_HEADING = re.compile(
-    r"^[ _*=]*(?=[ctlist\u00ed])(?:(?:the[ ]|table[ ]of[ ])?contents(?:[ ]of[ ][^\n]{1,40})?|list[ ]of[ ](?:illustrations|plates|"
-    r"tales|stories|chapters)|illustrations|inhalt(?:sverzeichnis)?|sis[äa]llys(?:luettelo)?|"
+    r"^[ _*=]*(?=[ctlist\u00ed])"
+    r"(?:(?:the[ ]|table[ ]of[ ])?contents(?:[ ]of[ ][^\n]{1,40})?"
+    r"|list[ ]of[ ](?:illustrations|plates|tales|stories|chapters)|illustrations|inhalt(?:sverzeichnis)?|sis[äa]llys(?:luettelo)?|"
     r"table[ ]des[ ]mati[èe]res|inhoud|inneh[åa]ll|[íi]ndice|indice)[.:]?[ _*=]*$",
     re.I | re.M,
 )
@@ -284,7 +287,7 @@ def _is_plainly_list(lines: list[str]) -> bool:
 def _is_speech(lines: list[str]) -> bool:
     """Whether short lines are talk or prose: opened by a quotation mark, closed as a sentence
     is, or going on in the next line with a small letter."""
-    if lines[0].startswith(('"', "“", "‘", "«", "»", "—")) or lines[-1].endswith(("?", "!", '"', "”")):
+    if lines[0].startswith(tuple('"“‘«»—')) or lines[-1].endswith(tuple('?!"”')):
         return True
     small = sum(1 for line in lines[1:] if line[:1].islower())
     return 2 * small > len(lines) - 1 if len(lines) > 1 else lines[0].endswith((".", ","))

@@ -9,16 +9,10 @@ from pipeline.books.boilerplate import NotABook, strip_boilerplate, tidy_lines
 from pipeline.books.cleaning import RULES, Rule, clean
 from pipeline.books.decoding import decode
 from pipeline.books.paragraphs import reflow
+from pipeline.books.plain_text import Rejected as Rejected
+from pipeline.books.plain_text import check_is_text
 
 NO_MARKERS = "no Project Gutenberg markers"
-
-
-class Rejected(Exception):
-    """The file holds no text that could be used; `reason` is a phrase that says why."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -130,42 +124,3 @@ def _single_empty_lines(account: _Account) -> None:
     text, runs = re.subn(r"\n\n\n+", "\n\n", tidy)
     text = text.strip("\n") + "\n"
     account.step("whitespace", text, runs)
-
-
-# --- files that are no books ------------------------------------------------------------------------
-
-_HTML = re.compile(r"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,2000}?-->\s*)?<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
-_TAG = re.compile(r"</?(?:html|head|body|div|p|a|br|span|table|tr|td|script|link|meta|li|ul)\b[^>]{0,300}>", re.I)
-_LISTING_LINE = re.compile(
-    r"^(?:[-dl](?:[r-][w-][xsStT-]){3}\+?\s+\d+\s.*|.*\s\d\d-[A-Za-z]{3}-\d{4}\s+\d\d:\d\d\s+[\d.KMG-]+\s*)$", re.M
-)
-_INDEX = re.compile(r"\s*(?:<[^>]*>\s*)*index of /", re.I)
-_CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f\x7f-\x84\x86-\x9f\ufffd]")
-_SAMPLE = 50_000  # characters: enough to see what kind of file it is
-_MAGIC = {"PK\x03\x04": "a zip archive", "%PDF-": "a PDF file", "\x1f\u2039": "a gzip archive", "{\\rtf": "an RTF file"}
-
-
-def _is_mostly_tags(text: str) -> bool:
-    if text.count("<") < 10:
-        return False
-    return sum(map(len, _TAG.findall(text))) > 0.05 * len(text)
-
-
-def check_is_text(text: str) -> None:
-    """Raises Rejected for what is no plain text of words: nothing, other kinds of files, a web
-    page, a directory listing."""
-    sample = text[:_SAMPLE]
-    if not sample.strip("\x1a\x00 \n\t\ufeff"):
-        raise Rejected("it is empty")
-    for magic, name in _MAGIC.items():
-        if sample.startswith(magic):
-            raise Rejected(f"it is {name}, not a text")
-    if len(_CONTROL.findall(sample)) > 0.01 * len(sample):
-        raise Rejected("it is not text")
-    if _HTML.match(sample) or _is_mostly_tags(sample):
-        raise Rejected("it is a web page (HTML), not a text")
-    lines = sample.count("\n") + 1
-    if _INDEX.match(sample) or len(_LISTING_LINE.findall(sample)) > 0.5 * lines:
-        raise Rejected("it is a directory listing, not a text")
-    if not any(character.isalpha() for character in sample):
-        raise Rejected("it has no words")

@@ -2,17 +2,30 @@
 
 import re
 
-_FIELD = re.compile(r"^ {0,3}(title|author|language)[ \t]*:[ \t]*(\S.*(?:\n[ \t]+\S.*)*)", re.I | re.M)
-_FIELD_BLOCK = re.compile(r"^ {0,3}(?:release date|posting date|language|author)[ \t]*:", re.I | re.M)
+_FIELD = re.compile(
+    r"^ {0,3}(title|author|language)[ \t]*:[ \t]*(\S.*(?:\n[ \t]+\S.*)*)", re.I | re.M
+)
+_FIELD_BLOCK = re.compile(
+    r"^ {0,3}(?:release date|posting date|language|author)[ \t]*:", re.I | re.M
+)
 _FIRST_LINE = re.compile(
     r"^[\W_]*(?:this is )?(?:the )?(?:\w+ )?project gutenberg(?:'s|’s)?,?(?: (?:e-?text|e-?book))?,?(?: of)?[ ,]+"
     r"(\S.*(?:(?<![*.])\n(?!\n|[ \t]*[#(*]|.*[\[#@]).+){0,2})",
     re.I | re.M,
 )
 
+_CODES = {
+    "afrikaans": "af", "catalan": "ca", "chinese": "zh", "czech": "cs", "danish": "da",
+    "dutch": "nl", "english": "en", "esperanto": "eo", "finnish": "fi", "french": "fr",
+    "german": "de", "greek": "el", "hebrew": "he", "hungarian": "hu", "icelandic": "is",
+    "irish": "ga", "italian": "it", "japanese": "ja", "korean": "ko", "latin": "la",
+    "norwegian": "no", "polish": "pl", "portuguese": "pt", "romanian": "ro", "russian": "ru",
+    "spanish": "es", "swedish": "sv", "tagalog": "tl", "welsh": "cy", "yiddish": "yi",
+}  # fmt: skip
+
 
 def read_header(text: str) -> dict[str, str]:
-    """The fields `title`, `author` and `language` (in lower case) that a header gives, in full:
+    """The fields `title`, `author` and `language` (an ISO 639-1 code) that a header gives, in full:
     a title may go on over indented lines. Headers without fields name both in their first line."""
     found: dict[str, str] = {}
     if _FIELD_BLOCK.search(text):
@@ -23,9 +36,10 @@ def read_header(text: str) -> dict[str, str]:
         title, _, author = words.partition(", by ")
         if not author:
             title, _, author = words.rpartition(" by ")
-        found["title"] = (title or author).strip(" ,*\"")
+        found["title"] = (title or author).strip(' ,*"')
         if title and author:
             found.setdefault("author", author.strip(" ,.*"))
-    if "language" in found:
-        found["language"] = found["language"].lower()
+    language = found.pop("language", "").lower()
+    if language in _CODES:
+        found["language"] = _CODES[language]
     return {name: value for name, value in found.items() if value}

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import pairwise
 from math import log
 
 Lines = list[str]
@@ -102,12 +103,17 @@ def _fills(line: str, following: str, width: int) -> bool:
 _STOPS = (".", ",", "!", "?", ";", ":", '"', "”", "'", "’", "--", "—", ")")
 
 
-def _evidence(lines: Lines, width: int, skip: frozenset[int] = frozenset()) -> Iterator[tuple[bool, bool, bool]]:
-    """For each line break: does a small letter follow, is the line full, does it end in a stop."""
-    for line, following in zip(lines, lines[1:], strict=False):
+Event = tuple[bool, bool, bool]
+
+
+def _evidence(lines: Lines, width: int, skip: frozenset[int] = frozenset()) -> Iterator[Event]:
+    """For each line break: does a small letter follow, is the line full, does it end in a stop.
+    Breaks before the indents in `skip` are no evidence."""
+    for line, following in pairwise(lines):
         if skip and indent_of(following) in skip:
             continue
-        yield _starts_small(following), _fills(line, following, width - _SLACK), line.endswith(_STOPS)
+        full = _fills(line, following, width - _SLACK)
+        yield _starts_small(following), full, line.endswith(_STOPS)
 
 
 def measure(blocks: Sequence[Lines]) -> Layout:
@@ -121,9 +127,7 @@ def measure(blocks: Sequence[Lines]) -> Layout:
     width = max(40, lengths[int(0.98 * (len(lengths) - 1))]) if lengths else 72
     prose = [block for block in sample if len(block) > 3 and _is_mostly_small(block)]
     breaks = sum(map(len, sample))
-    seen = Counter(
-        event for block in prose for event in _evidence(block, width)
-    )
+    seen = Counter(event for block in prose for event in _evidence(block, width))
     return Layout(
         width,
         _rates(seen),
@@ -132,7 +136,7 @@ def measure(blocks: Sequence[Lines]) -> Layout:
     )
 
 
-def _rates(seen: Counter[tuple[bool, bool, bool]]) -> Rates:
+def _rates(seen: Counter[Event]) -> Rates:
     """The rates of a file's own prose, of which `seen` counts the line breaks."""
     total = seen.total()
     if total < 20:
@@ -164,7 +168,7 @@ def _continued_indents(blocks: Iterable[Lines], width: int) -> frozenset[int]:
         if not any(line.startswith("   ") for line in block[1:]):
             continue
         base = min(map(indent_of, block))
-        for line, following in zip(block, block[1:], strict=False):
+        for line, following in pairwise(block):
             indent = indent_of(following)
             if indent >= base + 3 and _fills(line, following, width - 2 * _SLACK):
                 (small if _starts_small(following) else capital)[indent] += 1

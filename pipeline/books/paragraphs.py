@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from pipeline.books.lines import Layout, Lines, Shape, first_letter, indent_of, judge, measure
 
 _BLOCK = re.compile(r"[^\n]+(?:\n[^\n]+)*")
 _SPACES = re.compile(r" {2,}")
-_DEEPEST_INDENT = 40
 # "Haupt- und Nebensache", "two- or threefold": the hyphen stands for a word left out.
-_AFTER_HANGING_HYPHEN = {"and", "or", "to", "und", "oder", "bis", "et", "ou", "en", "of", "och", "og", "ja"}
+_AFTER_HANGING_HYPHEN = set("and or to und oder bis et ou en of och og ja".split())
 
 
 def reflow(text: str) -> str:
@@ -103,7 +103,7 @@ def _parts(block: Lines, layout: Layout) -> Iterator[tuple[Lines, bool]]:
     base = min(indents)
     deeper = [indent > base + 1 for indent in indents]
     speakers = sum(1 for line in block if _SPEAKER.match(line, indent_of(line)))
-    if not any(deeper[1:]) and speakers < 2 or all(deeper[1:]):
+    if (not any(deeper[1:]) and speakers < 2) or all(deeper[1:]):
         yield block, False
         return
     part: Lines = []
@@ -149,7 +149,7 @@ def _join(lines: Lines) -> str:
     joined = " ".join(lines)
     if "- " in joined or "— " in joined or " --" in joined or " —" in joined:
         pieces = lines[:1]
-        for before, line in zip(lines, lines[1:], strict=False):
+        for before, line in pairwise(lines):
             pieces.append(line if _belongs_to_word(before, line) else " " + line)
         joined = "".join(pieces)
     return _one_spaced(joined)
@@ -162,7 +162,8 @@ def _belongs_to_word(before: str, after: str) -> bool:
     if after.startswith(("--", "—")):
         return after.lstrip("-—")[:1].isalnum() and before[-1:].isalnum()
     if before.endswith("-") and before[-2:-1].isalnum():
-        return after[:1].isalnum() and after.split(" ", 1)[0].strip(",.;") not in _AFTER_HANGING_HYPHEN
+        word = after.split(" ", 1)[0].strip(",.;")
+        return word[:1].isalnum() and word not in _AFTER_HANGING_HYPHEN
     return False
 
 

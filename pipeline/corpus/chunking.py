@@ -147,7 +147,7 @@ def _paragraph_ends(text: str, window: Window) -> Iterable[int]:
     """Offsets in the window at which a paragraph begins."""
     # Begin early enough to see the whole of a break that ends at the first offset.
     matches = _PARAGRAPH_END.finditer(text, max(0, window.first - 2), window.last)
-    return (match.end() for match in matches if not text.startswith("\n", match.end()))
+    return (match.end() for match in matches)
 
 
 def _sentence_ends(text: str, window: Window, start: int, language: str) -> list[int]:

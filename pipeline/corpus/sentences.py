@@ -43,7 +43,7 @@ MODELS = {
 # up, and a "paragraph" may be a whole book without a line break.
 _WINDOW = 20_000
 
-_CLOSING = re.compile(r"[”’»\"')\]}]+(?:[-–—]+)?\s*")
+_CLOSING = re.compile(r"[”’»\"')\]}]*[-–—]*\s*")
 _OPENING_AT_END = re.compile(r"(?<=\s)[“‘«(\[]+\s*\Z")
 _NOT_A_LETTER = re.compile(r"[\W_]*")
 _ABBREVIATION = re.compile(
@@ -92,7 +92,7 @@ def _settle(text: str, offset: int) -> int:
     opening = _OPENING_AT_END.search(text, max(0, offset - 8), offset)
     if opening:
         return opening.start()
-    closing = _CLOSING.match(text, offset) if not text[offset - 1].isspace() else None
+    closing = None if text[offset - 1].isspace() else _CLOSING.match(text, offset)
     return closing.end() if closing else offset
 
 

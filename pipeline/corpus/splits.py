@@ -72,7 +72,7 @@ def tail_split(
     wanted = fraction * sum(map(len, chunks))
     cut = len(chunks)
     held_out = 0
-    while fraction > 0 and cut > 1 and (cut == len(chunks) or held_out < wanted):
+    while cut > 1 and held_out < wanted:
         cut -= 1
         held_out += len(chunks[cut])
     return list(chunks[:cut]), list(chunks[cut:])

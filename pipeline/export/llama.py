@@ -15,7 +15,14 @@ from typing import Any
 from pipeline.console import progress
 from pipeline.errors import PipelineError
 from pipeline.export.header import check_gguf, metadata
-from pipeline.export.process import SILENCE_LIMIT, log_file, python_module, reason, run_logged
+from pipeline.export.process import (
+    SILENCE_LIMIT,
+    log_file,
+    python_module,
+    reason,
+    run_logged,
+    way_out,
+)
 
 __all__ = ["Completion", "complete", "info", "metadata", "score", "thread_count", "tokenize"]
 
@@ -238,4 +245,5 @@ def _refusal(event: dict[str, Any], log: Path, start: int) -> PipelineError:
     message: str = event["message"]
     if not event["logged"]:
         return PipelineError(f"{message[0].upper()}{message[1:]}.")
-    return PipelineError(f"llama.cpp: {message}: {reason(log, start)} (log: {log}).")
+    why = reason(log, start)
+    return PipelineError(f"llama.cpp: {message}: {why} (log: {log}).", way_out(why))

@@ -22,6 +22,7 @@ from pipeline.errors import PipelineError
 SILENCE_LIMIT = 900.0  # seconds without a line or a byte of log before a process counts as hung
 _CHECK_EVERY = 1.0  # seconds
 _LOG_TAIL = 200_000  # bytes of a log that are read to find out what went wrong
+_NO_MEMORY = "The memory may be too small for it: close other programs, or use a larger machine."
 _SOURCE_ROOT = Path(__file__).resolve().parents[2]
 
 _TROUBLE = re.compile(
@@ -32,8 +33,14 @@ _NOISE = re.compile(
     r"|^Current thread|^Thread 0x|^Extension modules|^Fatal Python error|^File \""
 )
 _LOGGER_PREFIX = re.compile(r"^(ERROR|CRITICAL):[\w.-]+:")
-_OUT_OF_DISK = re.compile(r"no space left|errno 28|disk quota|errno 122|file too large", re.I)
-_OUT_OF_MEMORY = re.compile(r"out of memory|bad_alloc|cannot allocate|failed to allocate", re.I)
+_OUT_OF_DISK = re.compile(
+    # The last two are numpy's and C++'s way to say that a write fell short.
+    r"no space left|disk quota|file too large|\d+ requested and \d+ written|iostream error",
+    re.IGNORECASE,
+)
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|bad_alloc|cannot allocate|failed to allocate|MemoryError", re.IGNORECASE
+)
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
@@ -49,7 +56,6 @@ def python_module(module: str, *arguments: str) -> list[str]:
 def log_file(log: Path | None) -> Iterator[Path]:
     """The log to write to: the one that was asked for, else one that stays only after a failure."""
     if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
         yield log
         return
     handle, name = tempfile.mkstemp(prefix="pipeline-", suffix=".log")
@@ -77,6 +83,7 @@ def run_logged(
         PipelineError: the program crashed, failed, or showed no sign of life (no line, no growth
             of the log) for `silence` seconds. The message names the log.
     """
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         start = sink.tell()
         try:
@@ -189,11 +196,9 @@ def _environment() -> dict[str, str]:
 def failure(what: str, returncode: int, log: Path, start: int = 0) -> PipelineError:
     """Say in one sentence how a process ended, from its exit status and its part of the log."""
     why = reason(log, start)
-    hint = "The log holds all that it said."
-    if _OUT_OF_DISK.search(why):
-        hint = "Free some disk space and run the same command again."
-    elif _OUT_OF_MEMORY.search(why) or returncode == -signal.SIGKILL:
-        hint = "This machine may be short of memory: close other programs or use a larger one."
+    hint = way_out(why)
+    if returncode == -signal.SIGKILL:
+        hint = _NO_MEMORY
     if returncode >= 0:
         detail = why or f"exit status {returncode}"
         return PipelineError(f"{what} failed: {detail} (log: {log}).", hint)
@@ -204,6 +209,15 @@ def failure(what: str, returncode: int, log: Path, start: int = 0) -> PipelineEr
     ended = "was killed" if name in ("SIGKILL", "SIGTERM", "SIGINT") else "crashed"
     after = f" after: {why}" if why else ""
     return PipelineError(f"{what} {ended} ({name}){after}, log: {log}", hint)
+
+
+def way_out(why: str) -> str:
+    """What to do about a reason that a log gave."""
+    if _OUT_OF_DISK.search(why):
+        return "The disk is full: free some space and run the same command again."
+    if _OUT_OF_MEMORY.search(why):
+        return _NO_MEMORY
+    return "The log holds all that it said."
 
 
 def reason(log: Path, start: int = 0) -> str:

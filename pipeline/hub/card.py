@@ -211,9 +211,10 @@ def _book_row(book: Book) -> tuple[object, ...]:
     source = book.source or ""
     # A link is the one thing that is put into a cell as it is, so only plain addresses are.
     link = Markdown(f"<{source}>") if _SAFE_LINK.fullmatch(source) else source
+    title = one_line(book.title or "") or "untitled"
     return (
-        book.id, one_line(book.title or "") or "untitled", ", ".join(book.authors), book.language or "",
-        f"{book.characters:,}", f"{book.chunks:,}", book.split, book.rights or "unknown", link,
+        book.id, title, ", ".join(book.authors), book.language or "", f"{book.characters:,}",
+        f"{book.chunks:,}", book.split, book.rights or "unknown", link,
     )  # fmt: skip
 
 

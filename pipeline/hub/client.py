@@ -214,14 +214,13 @@ def _may_pass(error: "httpx.HTTPError") -> bool:
     response = getattr(error, "response", None)
     if response is None:
         passing = isinstance(error, httpx.TransportError)
+        request = error.request
     else:
         passing = response.status_code in (500, 502, 503, 504)
-    try:
-        method, path = error.request.method, error.request.url.path
-    except RuntimeError:  # httpx's way to say that there is none
-        return passing
+        request = response.request  # huggingface_hub's own errors lose theirs
     # huggingface_hub has already tried these six times.
-    repeated = method == "PUT" or "/preupload/" in path or "/info/lfs/" in path
+    path = request.url.path
+    repeated = request.method == "PUT" or "/preupload/" in path or "/info/lfs/" in path
     return passing and not repeated
 
 

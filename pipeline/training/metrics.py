@@ -96,7 +96,7 @@ def check_finite(name: str, value: float, step: int) -> None:
         )
 
 
-def smoothed(values: list[float], share: float = 0.05) -> list[float]:
+def smoothed(values: list[float], share: float = 0.08) -> list[float]:
     """Gaussian average of each value's neighbours, as wide as this share of all of them.
 
     Centred, so that the curve does not lag behind what it smooths.
@@ -137,8 +137,8 @@ def plot_loss(points: list[Point], held_out: list[HeldOut], title: str, path: Pa
     axes.plot(
         steps, smoothed(losses), color="#1f4e79", linewidth=2, label="training loss, smoothed"
     )
-    for i, score in enumerate(held_out):
-        _mark(axes, score, first=i == 0)
+    if held_out:
+        _draw_held_out(axes, held_out)
     axes.set_title(title, loc="left", fontsize=12, pad=12, parse_math=False)
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats per token)")
@@ -151,30 +151,24 @@ def plot_loss(points: list[Point], held_out: list[HeldOut], title: str, path: Pa
     figure.savefig(path, format="png")
 
 
-def _mark(axes: Any, score: HeldOut, *, first: bool) -> None:
-    """Put a held-out score into the picture; the first is also a line to compare others with."""
+def _draw_held_out(axes: Any, held_out: list[HeldOut]) -> None:
+    """Mark the scores: the first as a level to fall below, the last as what was reached."""
     colour = "#c8553d"
-    if first:
-        axes.axhline(score.loss, color=colour, linewidth=1, linestyle=(0, (4, 4)), alpha=0.7)
+    first, last = held_out[0], held_out[-1]
+    axes.axhline(
+        first.loss,
+        color=colour,
+        linewidth=1.2,
+        linestyle=(0, (4, 4)),
+        label=f"held out, before: {first.bits_per_byte:.4f} bits per byte",
+    )
     axes.plot(
-        [score.step],
-        [score.loss],
+        [score.step for score in held_out[1:]],
+        [score.loss for score in held_out[1:]],
         color=colour,
         marker="o",
-        markersize=7,
-        linestyle="none",
-        label="held-out loss" if first else None,
+        markersize=8,
+        linewidth=1.2,
+        label=f"held out, after: {last.bits_per_byte:.4f} bits per byte",
         zorder=5,
-    )
-    axes.annotate(
-        f"{score.bits_per_byte:.4f} bits per byte",
-        (score.step, score.loss),
-        xytext=(0, 9) if first else (0, -10),
-        textcoords="offset points",
-        ha="left" if first else "right",
-        va="bottom" if first else "top",
-        color="#a13d28",
-        fontweight="bold",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
-        zorder=6,
     )

@@ -125,8 +125,9 @@ def test_verse_is_cut_at_the_end_of_a_line() -> None:
     "character", ["e\u0301", "👩\u200d🚀", "👋🏽", "☝️", "नि", "a\u0308\u0323\u0301"]
 )
 def test_what_a_reader_sees_as_one_character_is_not_parted(character: str) -> None:
-    for chunk in chunk_text(character * 9000):
-        assert len(chunk) % len(character) == 0
+    for shift in range(len(character)):
+        for chunk in chunk_text("x" * shift + character * 3000, 700, 600):
+            assert len(chunk.lstrip("x")) % len(character) == 0
 
 
 def test_a_character_longer_than_the_play_between_the_sizes_is_cut_all_the_same() -> None:
@@ -134,9 +135,10 @@ def test_a_character_longer_than_the_play_between_the_sizes_is_cut_all_the_same(
     assert "".join(chunk_text(text)) == text
 
 
-def test_windows_line_ends_are_not_parted() -> None:
-    text = "x" * 6499 + "\r\n" + "y" * 6499
-    assert all(not chunk.startswith("\n") for chunk in chunk_text(text))
+def test_a_windows_line_end_is_not_parted() -> None:
+    for length in range(60, 72):
+        chunks = chunk_text("x" * length + "\r\n" + "y" * 62, 70, 60)
+        assert not any(chunk.startswith("\n") for chunk in chunks), chunks
 
 
 def test_equal_sizes_mean_as_near_as_a_good_place_allows() -> None:

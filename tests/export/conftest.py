@@ -2,15 +2,16 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.tiny_models import smollm2, tiny_llama_smollm
 
 from pipeline.export.gguf import convert
 from pipeline.export.merge import merge_adapter
+from tests.tiny_models import smollm2, tiny_llama_smollm
 
 
-def save_adapter(base: Path, out: Path, strength: float = 0.05, **settings: object) -> Path:
+def save_adapter(base: Path, out: Path, strength: float = 0.05, **settings: Any) -> Path:
     """Save a LoRA adapter whose weights are random and far from zero."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -18,9 +19,8 @@ def save_adapter(base: Path, out: Path, strength: float = 0.05, **settings: obje
 
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    config = LoraConfig(
-        task_type="CAUSAL_LM", **{"r": 8, "target_modules": "all-linear", **settings}
-    )
+    chosen: dict[str, Any] = {"r": 8, "target_modules": "all-linear", **settings}
+    config = LoraConfig(task_type="CAUSAL_LM", **chosen)
     with warnings.catch_warnings():
         # Adapting one end of tied embeddings is what some tests are about.
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
@@ -29,7 +29,7 @@ def save_adapter(base: Path, out: Path, strength: float = 0.05, **settings: obje
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * strength)
-    adapted.save_pretrained(out, save_embedding_layers=False)
+    adapted.save_pretrained(str(out), save_embedding_layers=False)
     return out
 
 

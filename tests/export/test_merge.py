@@ -3,16 +3,17 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tests.export.conftest import save_adapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.errors import PipelineError
 from pipeline.export.merge import merge_adapter
+from tests.export.conftest import save_adapter
 
 PROMPT = torch.arange(100, 164).reshape(2, 32)
 
@@ -41,7 +42,7 @@ def load(directory: Path) -> torch.nn.Module:
     ids=["lora", "rslora", "dora", "tied output", "tied input", "saved module", "trained tokens"],
 )
 def test_merged_model_computes_what_the_adapter_does(
-    settings: dict[str, object], base: Path, tmp_path: Path
+    settings: dict[str, Any], base: Path, tmp_path: Path
 ) -> None:
     adapter = save_adapter(base, tmp_path / "adapter", **settings)
 
@@ -126,18 +127,14 @@ def broken(adapter: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
-def test_missing_adapter_file_is_named(
-    name: str, base: Path, broken: Path, tmp_path: Path
-) -> None:
+def test_missing_adapter_file_is_named(name: str, base: Path, broken: Path, tmp_path: Path) -> None:
     (broken / name).unlink()
     with pytest.raises(PipelineError, match=f"{name} is missing"):
         merge_adapter(base, broken, tmp_path / "merged")
 
 
 @pytest.mark.parametrize("kept", [0, 5, 200, -1])
-def test_truncated_adapter_is_refused(
-    kept: int, base: Path, broken: Path, tmp_path: Path
-) -> None:
+def test_truncated_adapter_is_refused(kept: int, base: Path, broken: Path, tmp_path: Path) -> None:
     weights = broken / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
     with pytest.raises(PipelineError, match=r"adapter_model\.safetensors is damaged or not whole"):
@@ -168,7 +165,7 @@ def test_adapter_with_tensors_missing_is_not_merged_as_zeros(
     weights = load_file(broken / "adapter_model.safetensors")
     weights.popitem()
     save_file(weights, broken / "adapter_model.safetensors")
-    with pytest.raises(PipelineError, match="does not fit the base model.*missing adapter keys"):
+    with pytest.raises(PipelineError, match=r"does not fit the base model.*missing adapter keys"):
         merge_adapter(base, broken, tmp_path / "merged")
 
 
@@ -180,9 +177,7 @@ def test_adapter_of_another_model_is_refused(base: Path, broken: Path, tmp_path:
         merge_adapter(base, broken, tmp_path / "merged")
 
 
-def test_missing_and_quantized_bases_are_refused(
-    base: Path, adapter: Path, tmp_path: Path
-) -> None:
+def test_missing_and_quantized_bases_are_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"no base model .*config\.json is missing"):
         merge_adapter(tmp_path / "nowhere", adapter, tmp_path / "merged")
     packed = Path(shutil.copytree(base, tmp_path / "packed"))

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from pipeline.errors import PipelineError
 from pipeline.export.modelfile import Command, expressible, parse_modelfile, render_modelfile
 
-HOSTILE = st.text(st.sampled_from('"\'\n\r\t #{}.$\\aFROM \u2028\u0085\u00a0\u200b\x00é▁😀'), max_size=16)
+HOSTILE = st.text(
+    st.sampled_from("\"'\n\r\t #{}.$\\aFROM \u2028\u0085\u00a0\u200b\x00é▁😀"), max_size=16
+)
 ANY_TEXT = HOSTILE | st.text(max_size=30)
 
 
 def render(
     stops: list[str] | None = None, title: str | None = None, licence: str | None = None
 ) -> str:
-    return render_modelfile(
-        "m.gguf", context=1024, stops=stops or [], title=title, licence=licence
-    )
+    return render_modelfile("m.gguf", context=1024, stops=stops or [], title=title, licence=licence)
 
 
 def values(text: str, name: str) -> list[str]:
@@ -158,7 +158,7 @@ READ_BY_OLLAMA = [
 @pytest.mark.parametrize(("text", "commands"), READ_BY_OLLAMA)
 def test_reader_follows_ollamas_grammar(text: str, commands: list[tuple[str, str]] | None) -> None:
     if commands is None:
-        with pytest.raises(PipelineError, match="Ollama would refuse line|has no FROM line"):
+        with pytest.raises(PipelineError, match=r"Ollama would refuse line|has no FROM line"):
             parse_modelfile(text)
     else:
         assert parse_modelfile(text) == commands

@@ -203,6 +203,19 @@ def test_a_refusal_is_one_sentence_with_a_way_out(
     assert f"HTTP {status}" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("part", "status", "times"),
+    [("/preupload/", 503, 6), ("/commit/", 503, 3), ("/commit/", 409, 1), ("/commit/", 429, 1)],
+)
+def test_a_request_is_repeated_a_few_times_if_that_can_help(
+    hub: HubServer, folder: Path, part: str, status: int, times: int
+) -> None:
+    hub.fail(part, status, times=100)
+    with pytest.raises(PipelineError):
+        push(hub, folder)
+    assert len([path for path in hub.paths("POST") if part in path]) == times
+
+
 def test_a_busy_hub_says_how_long_to_wait(hub: HubServer, folder: Path) -> None:
     hub.fail("/commit/", 429, times=100, Retry_After="77")
     with pytest.raises(PipelineError, match="Wait 77 seconds"):
