@@ -7,6 +7,7 @@
 the directory as it stands. You can edit the card (README.md): your text is kept.
 """
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
 from pipeline.console import say
 from pipeline.corpus.shards import find_splits
-from pipeline.files import link_or_copy, read_jsonl
+from pipeline.files import read_jsonl
 from pipeline.hub.card import Book, dataset_card
 from pipeline.hub.client import check_repo_id, find_token, push_folder
 from pipeline.run import StageRun, open_run
@@ -77,7 +78,7 @@ def build(run: StageRun, folder: Path, inputs: list[Path], settings: dict[str, A
     rows = [row for path in inputs if path.name == DOCUMENTS for row in read_jsonl(path)]
     (folder / "data").mkdir()
     for path in parquet:
-        link_or_copy(path, folder / "data" / path.name)
+        shutil.copyfile(path, folder / "data" / path.name)
     train, held_out = find_splits(parquet)
     chunks = {"train": count_rows(train), "validation": count_rows(held_out)}
     books = [

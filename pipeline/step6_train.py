@@ -9,6 +9,7 @@ into blocks, so nothing is lost. `6_adapter` gets the adapter, `metrics.jsonl`, 
 `evaluation.json`: bits per byte of the held-out text before and after.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -163,8 +164,8 @@ def read_splits(files: list[Path], seed: int) -> tuple[list[Document], list[Docu
     A dataset without a validation split of its own gets one here, of whole documents.
     """
     train_files, validation_files = find_splits(files)
-    training = list(read_documents(train_files))
-    held_out = list(read_documents(validation_files))
+    training = [without_last_newline(document) for document in read_documents(train_files)]
+    held_out = [without_last_newline(document) for document in read_documents(validation_files)]
     if not held_out:
         chosen = validation_ids([(d.id, len(d.text)) for d in training], 0.1, seed)
         held_out = [document for document in training if document.id in chosen]
@@ -177,6 +178,15 @@ def read_splits(files: list[Path], seed: int) -> tuple[list[Document], list[Docu
             "Add a document, or run `pipeline chunk` with a --validation-fraction above 0.",
         )
     return training, held_out
+
+
+def without_last_newline(document: Document) -> Document:
+    """The document as a model is to know it: its last word, then the end token.
+
+    A text file ends with a line end. Trained on, it would teach the model that the end comes after
+    a line end, and as a paragraph break begins with one too, it would stop at half its paragraphs.
+    """
+    return replace(document, text=document.text.rstrip("\n"))
 
 
 def report(workspace: Workspace, run: StageRun) -> None:

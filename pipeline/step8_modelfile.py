@@ -103,7 +103,8 @@ def sample(source: Path, proof: dict[str, Any], temperature: float) -> str:
     evaluation = proof["evaluation"]
     prompt = evaluation["prompt"]
     length = evaluation["settings"]["sample_tokens"]
-    tuned = complete(source, prompt, max_tokens=length, temperature=temperature)
+    seed = proof["files"][source.name]["seed"]
+    tuned = complete(source, prompt, max_tokens=length, temperature=temperature, seed=seed)
     bits = evaluation["bits_per_byte"]
     lines = [
         f"Prompt:\n  {prompt}",

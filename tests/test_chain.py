@@ -22,7 +22,7 @@ STAGES = list(DIRECTORIES)
 @pytest.fixture(scope="module")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real Llama, very small, with a real tokenizer."""
-    return tiny_llama_smollm(tmp_path_factory.mktemp("base") / "tiny-llama")
+    return tiny_llama_smollm(tmp_path_factory.mktemp("base") / "tiny-llama").path
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ _REACH_NEAR_TEXT = 600
 _REACH_TO_INNER_HEADER = 250
 _LONGEST_TITLE = 150
 _FEWEST_WORDS = 20
+_TITLE_PAGE = 600
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _WORD_CHARACTERS = re.compile(r"[^\W_]+")
@@ -89,7 +90,7 @@ def strip_boilerplate(text: str) -> Stripped:
     body = _join(text[start:end] for start, end in pieces)
     _check(body, _join(page.folded[start:end] for start, end in pieces))
     has_header = wrapping[0].kind == "header"
-    header = read_header(text[: wrapping[0].end]) if has_header else {}
+    header = read_header(text[: wrapping[0].end], body[:_TITLE_PAGE]) if has_header else {}
     warnings = []
     if not has_header:
         warnings.append("no header was found")
@@ -183,6 +184,7 @@ def _header_end(page: Page, begin: int, reach: int, anchored_only: bool = False)
     first = anchor = run = begin
     gap = run_gap = 0
     run_reach = _REACH_NEAR_TEXT
+    opened = False
     index = page.index_at(begin)
     while index < len(page.paragraphs):
         start, end = page.paragraphs[index]
@@ -206,7 +208,8 @@ def _header_end(page: Page, begin: int, reach: int, anchored_only: bool = False)
             run_reach = run_gap = 0
         elif page.is_wrapping(index, begin, fields=True):
             gap = 0
-            if run_gap <= run_reach:
+            opened = opened or bool(pg.HEADER_OPENING.match(page.plain(index, begin)))
+            if run_gap <= run_reach and (opened or anchor > first):
                 run, run_gap = end, 0
         elif not _WORDLESS.match(page.text, start, end):
             gap += end - start
@@ -268,7 +271,7 @@ def _footer_end(page: Page, marker: Marker) -> int:
             return kinds[Kind.START].end
         if Kind.SMALL_PRINT in kinds:
             close = page.small_print_end(kinds[Kind.SMALL_PRINT].start)
-            if close and not _is_rest_short(page, close, _REACH_IN_WRAPPING):
+            if close and _has_text(page, close):  # it was the small print of a further text
                 return _header_end(page, close, _REACH_NEAR_TEXT, anchored_only=True)
             return len(page.text)
         index += 1
@@ -282,6 +285,18 @@ def _footer_end(page: Page, marker: Marker) -> int:
                 break
     reach = _REACH_IN_WRAPPING if sure else _REACH_NEAR_TEXT
     return len(page.text) if _is_rest_short(page, end, reach) else end
+
+
+def _has_text(page: Page, position: int) -> bool:
+    """Whether more than a title stands after `position` that is no wrapping."""
+    letters = 0
+    for index in range(page.index_at(position), len(page.paragraphs)):
+        if not page.is_wrapping(index, position):
+            start, end = page.paragraphs[index]
+            letters += end - max(start, position)
+        if letters > _LONGEST_TITLE:
+            return True
+    return False
 
 
 def _is_rest_short(page: Page, position: int, longest: int) -> bool:

@@ -120,6 +120,11 @@ FIELD_LINE = re.compile(
     r"posting date|first posted|last updated|most recently updated|language|edition|credits|"
     r"character set encoding|original publication|date of first publication)\b[^\n:]{0,30}:"
 )
+# How a header begins; needed where no marker ends it.
+HEADER_OPENING = re.compile(
+    r"[\W_]*(?:(?:this is |the |a )*(?:\w+ )?proje[ck]t gutenberg|welcome to the world of"
+    r"|title ?:|(?:this |the )*e-?(?:text|book)\b)"
+)
 # What must be gone from a body: notices that name the project or its files.
 RESIDUE_NEEDLES = ("gutenberg", "etext", "e-text", "pglaf", "ebook #", "print!")
 _RESIDUE = re.compile(

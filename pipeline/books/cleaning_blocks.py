@@ -142,7 +142,10 @@ _NOTE_WORDS = (
 _NOTE_BRACKET = re.compile(rf"\[[\s_*]*(?:{_NOTE_WORDS}|transcriber:|T\.?N\.?:)", re.I)
 _NOTE_PARAGRAPH = re.compile(rf"[\s_*=]*(?:{_NOTE_WORDS})[\s_*:.=\-–—]*", re.I)
 _NOTE_BOX = re.compile(r"^[ ]*\+[-=]{4,}\+?[ ]*\n(?:[ ]*\|[^\n]*\n)+[ ]*\+[-=]{4,}\+?[ ]*$", re.M)
-_NOTE_NEEDLES = "ranscri RANSCRI edactor EDACTOR roofreader roof-reader igiti T.N TN:".split()
+_NOTE_NEEDLES = (
+    *("ranscri", "RANSCRI", "edactor", "EDACTOR", "roofreader", "roof-reader", "igiti"),
+    *("T.N", "TN:"),
+)
 _TRANSCRIBER = re.compile(r"transcri", re.I)
 _LONGEST_NOTE = 6000
 _LONGEST_END_NOTE = 15_000
@@ -195,10 +198,11 @@ def _note_end(text: str, paragraphs: list[Span], number: int, heading_only: bool
 # --- contents lists -------------------------------------------------------------------------------
 
 _CONTENTS_HEADING = re.compile(
-    r"^[ _*=]*(?=[ctlist\u00ed])"
-    r"(?:(?:the[ ]|table[ ]of[ ])?contents(?:[ ]of[ ][^\n]{1,40})?"
-    r"|list[ ]of[ ](?:illustrations|plates|tales|stories|chapters)|illustrations|inhalt(?:sverzeichnis)?|sis[äa]llys(?:luettelo)?|"
-    r"table[ ]des[ ]mati[èe]res|inhoud|inneh[åa]ll|[íi]ndice|indice)[.:]?[ _*=]*$",
+    r"^[ _*=]*(?=[ctlist\u00ed])(?:"
+    r"(?:the[ ]|table[ ]of[ ])?contents(?:[ ]of[ ][^\n]{1,40})?"
+    r"|list[ ]of[ ](?:illustrations|plates|tales|stories|chapters)|illustrations"
+    r"|inhalt(?:sverzeichnis)?|sis[äa]llys(?:luettelo)?|table[ ]des[ ]mati[èe]res"
+    r"|inhoud|inneh[åa]ll|[íi]ndice)[.:]?[ _*=]*$",
     re.I | re.M,
 )
 _ENTRY = re.compile(

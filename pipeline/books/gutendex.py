@@ -29,7 +29,7 @@ LARGEST_FILE = 64 * 1024 * 1024  # bytes; the largest plain text of the catalogu
 _RETRY_STATUS = {429, 500, 502, 503, 504}
 _LONGEST_WAIT = 300.0  # seconds; whoever asks for more is asked again another day
 _WORTH_A_WORD = 5.0  # seconds of waiting that need an explanation
-_RETRIES_BEFORE_FIRST_ANSWER = 2  # a server never reached is not worth a long wait
+_TRIES_BEFORE_FIRST_ANSWER = 3  # a server never reached is not worth a long wait
 
 
 def user_agent() -> str:
@@ -68,7 +68,8 @@ class GutendexClient:
     """Searches a Gutendex server and downloads from where it points.
 
     `timeout` is for each wait for bytes, `pause` stands between two downloads (both in seconds),
-    `retries` is how often a request is repeated at most. `sleep` can be replaced in tests.
+    `tries` is how often a request is made at most. `sleep` and `jitter` (a number from 0 to 1) can
+    be replaced in tests.
     """
 
     def __init__(
@@ -77,16 +78,18 @@ class GutendexClient:
         user_agent: str = user_agent(),
         timeout: float = 30.0,
         pause: float = 2.0,
-        retries: int = 4,
+        tries: int = 5,
         sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         import requests  # 0.1 s, and only this stage needs it
 
         self._books_url = _books_url(base_url)
         self._timeout = timeout
         self._pause = pause
-        self._retries = retries
+        self._tries = tries
         self._sleep = sleep
+        self._jitter = jitter
         self._session = requests.Session()
         self._session.headers["User-Agent"] = user_agent
         self._answered = False
@@ -123,19 +126,17 @@ class GutendexClient:
         page = 1
         while limit is None or len(seen) < limit:
             answer = self._page(query, page)
-            if answer is None:
-                return
-            for entry in answer["results"]:
-                book = _book(entry)
-                if book is None or book.id in seen:
-                    continue
-                seen.add(book.id)
-                yield book
-                if limit is not None and len(seen) >= limit:
-                    return
+            for book in map(as_book, answer["results"]):
+                if book is not None and book.id not in seen:
+                    seen.add(book.id)
+                    yield book
+                    if len(seen) == limit:
+                        return
             if not answer.get("next") or not answer["results"]:
-                return
+                break
             page += 1
+        if limit is not None and 0 < len(seen) < limit:
+            say(f"{len(seen)} of {limit} books asked for: the catalogue has no more.")
 
     def download(self, book: Book) -> bytes:
         """The bytes of a book's text, as served.
@@ -154,11 +155,8 @@ class GutendexClient:
         if len(body) > LARGEST_FILE:
             raise DownloadRefused(f"its file is larger than {LARGEST_FILE // 2**20} MB")
         promised = response.headers.get("Content-Length", "")
-        if (
-            "Content-Encoding" not in response.headers
-            and promised.isdigit()
-            and len(body) < int(promised)
-        ):
+        packed = "Content-Encoding" in response.headers
+        if not packed and promised.isdigit() and len(body) < int(promised):
             raise DownloadRefused(f"only {len(body):,} of {int(promised):,} bytes came")
         try:
             check_is_text(decode(body).text)
@@ -166,22 +164,22 @@ class GutendexClient:
             raise DownloadRefused(rejection.reason) from rejection
         return body
 
-    def _page(self, query: Mapping[str, str], page: int) -> dict[str, Any] | None:
-        """One page of the catalogue; None past the last one."""
+    def _page(self, query: Mapping[str, str], page: int) -> dict[str, Any]:
+        """One page of the catalogue; an empty one past the last."""
         response = self._get(self._books_url, {**query, "page": str(page)})
         try:
             answer = response.json()
         except ValueError:
             answer = None
         if response.status_code == 404 and isinstance(answer, dict) and page > 1:
-            return None
-        if response.status_code != 200:
+            return {"results": []}  # the catalogue became shorter as we read it
+        if response.status_code >= 400:
             raise PipelineError(
                 f"{self._books_url} answered {_status(response)}.", "Check --gutendex-url."
             )
         if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
             raise PipelineError(
-                f"{self._books_url} does not answer as a Gutendex catalogue does.",
+                f"{self._books_url} does not answer as a Gutendex server does.",
                 "Check --gutendex-url.",
             )
         return answer
@@ -189,54 +187,79 @@ class GutendexClient:
     # --- one request, with patience -----------------------------------------------------------
 
     def _get(self, url: str, query: Mapping[str, str]) -> "Response":
-        """The answer to a GET, whatever its status, after as many attempts as it is worth."""
+        """The answer to a GET, whatever its status, after as many tries as it is worth."""
+        tried = 0
+        while True:
+            outcome = self._ask(url, query)
+            if not isinstance(outcome, _Trouble):
+                return outcome
+            tried += 1
+            tries = self._tries if self._answered else min(self._tries, _TRIES_BEFORE_FIRST_ANSWER)
+            if tried >= tries or (outcome.asked_wait or 0) > _LONGEST_WAIT:
+                raise self._given_up(url, outcome, tried) from outcome.cause
+            wait = outcome.asked_wait
+            if wait is None:  # clients that were refused together must not come back together
+                wait = 2.0 ** (tried - 1) * (0.5 + self._jitter())
+            if wait >= _WORTH_A_WORD:
+                say(f"{urlsplit(url).netloc} {outcome.said}; asking again in {wait:.0f} s.")
+            self._sleep(wait)
+
+    def _ask(self, url: str, query: Mapping[str, str]) -> "Response | _Trouble":
+        """One try: an answer, or trouble that may pass."""
         import requests
 
-        attempt = 0
-        while True:
-            problem: Exception | None = None
-            asked_wait: float | None = None
-            try:
-                response = self._session.get(url, params=dict(query), timeout=self._timeout)
-                self._answered = True
-                if response.status_code not in _RETRY_STATUS:
-                    return response
-                asked_wait = _retry_after(response)
-                said = f"answered {_status(response)}"
-            except (requests.ConnectionError, requests.Timeout) as error:
-                problem, said = error, "does not answer"
-            except requests.exceptions.ChunkedEncodingError as error:
-                problem, said = error, "broke off"
-                self._answered = True
-            except requests.RequestException as error:  # no URL at all, too many redirects, ...
-                raise PipelineError(
-                    f"{url} cannot be asked: {error}.", "Check --gutendex-url."
-                ) from error
-            retries = self._retries if self._answered else _RETRIES_BEFORE_FIRST_ANSWER
-            if attempt >= min(retries, self._retries) or (asked_wait or 0) > _LONGEST_WAIT:
-                raise self._given_up(url, said, asked_wait) from problem
-            wait = asked_wait if asked_wait is not None else _backoff(attempt)
-            if wait >= _WORTH_A_WORD:
-                say(f"{urlsplit(url).netloc} {said}; asking again in {wait:.0f} s.")
-            self._sleep(wait)
-            attempt += 1
+        try:
+            response = self._session.get(url, params=dict(query), timeout=self._timeout)
+        except requests.exceptions.ChunkedEncodingError as error:
+            self._answered = True
+            return _Trouble("broke off in the middle", cause=error)
+        except requests.Timeout as error:
+            return _Trouble(
+                "does not answer", unreachable=f"no answer in {self._timeout:g} s", cause=error
+            )
+        except requests.ConnectionError as error:
+            return _Trouble("does not answer", unreachable="no connection", cause=error)
+        except requests.RequestException as error:  # no address, too many redirects, ...
+            raise PipelineError(f"{url} cannot be asked: {error}.", "Check the address.") from error
+        self._answered = True
+        if response.status_code not in _RETRY_STATUS:
+            return response
+        return _Trouble(
+            f"answered HTTP {response.status_code}",
+            asked_wait=_retry_after(response),
+            refused=response.status_code == 429,
+        )
 
-    def _given_up(self, url: str, said: str, asked_wait: float | None) -> Exception:
+    def _given_up(self, url: str, trouble: "_Trouble", tried: int) -> Exception:
         host = urlsplit(url).netloc
-        if said == "does not answer":
+        tries = f"({tried} tries)" if tried > 1 else "(one try)"
+        if trouble.unreachable:
             return PipelineError(
-                f"Cannot reach {url}.",
+                f"{url} cannot be reached: {trouble.unreachable} {tries}.",
                 "Check the network, or give the address of another server with --gutendex-url.",
             )
-        if asked_wait is not None or "429" in said:
-            wait = f" for {asked_wait:.0f} s" if asked_wait else ""
+        if trouble.refused or trouble.asked_wait is not None:
+            wait = f" for {trouble.asked_wait:.0f} seconds" if trouble.asked_wait else ""
             return PipelineError(
-                f"{host} wants no more requests{wait}.",
+                f"{host} wants no more requests{wait} {tries}.",
                 "Run the same command again later: what has come is kept.",
             )
         if url == self._books_url:
-            return PipelineError(f"{host} {said}.", "Try again later, or check --gutendex-url.")
-        return DownloadRefused(f"the server {said}, however often it was asked")
+            return PipelineError(
+                f"{url} {trouble.said} {tries}.", "Try again later, or check --gutendex-url."
+            )
+        return DownloadRefused(f"the server {trouble.said} {tries}")
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """A try that failed in a way that may pass."""
+
+    said: str  # what the server did, behind its name
+    asked_wait: float | None = None  # seconds, by Retry-After
+    refused: bool = False  # too many requests
+    unreachable: str = ""  # why, if the server was not reached at all
+    cause: Exception | None = None
 
 
 def _books_url(base_url: str) -> str:
@@ -250,13 +273,7 @@ def _books_url(base_url: str) -> str:
 
 
 def _status(response: "Response") -> str:
-    return f"{response.status_code} {response.reason or ''}".strip()
-
-
-def _backoff(attempt: int) -> float:
-    """0.5, 1, 2, 4, ... seconds, each between half and one and a half times that: many clients
-    that were refused together do not come back together."""
-    return 0.5 * 2.0**attempt * random.uniform(0.5, 1.5)
+    return f"HTTP {response.status_code} {response.reason or ''}".strip()
 
 
 def _retry_after(response: "Response") -> float | None:
@@ -275,38 +292,48 @@ def _retry_after(response: "Response") -> float | None:
 _CHARSET_ORDER = ("utf-8", "", "us-ascii", "iso-8859-1")
 
 
-def _book(entry: Any) -> Book | None:
+def as_book(entry: Any) -> Book | None:
     """An entry of the catalogue; None if it is none, or has no plain text."""
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), int):
         return None
-    url = text_url(entry.get("formats") or {})
+    url = text_url(entry.get("formats"))
     if url is None:
         return None
+    authors = [author for author in _list(entry, "authors") if isinstance(author, dict)]
     rights = entry.get("copyright")
     return Book(
         entry["id"],
-        str(entry.get("title") or "Untitled"),
-        [str(author["name"]) for author in entry.get("authors") or [] if author.get("name")],
-        [str(language) for language in entry.get("languages") or []],
-        [str(subject) for subject in entry.get("subjects") or []],
+        str(entry.get("title") or ""),
+        [str(author["name"]) for author in authors if author.get("name")],
+        [str(language) for language in _list(entry, "languages")],
+        [str(subject) for subject in _list(entry, "subjects")],
         rights if isinstance(rights, bool) else None,
         url,
     )
 
 
-def text_url(formats: Mapping[str, str]) -> str | None:
-    """The best plain text among the formats of a book: UTF-8 before the rest, never a .zip and
-    never the readme of an audio book."""
+def _list(entry: Mapping[str, Any], key: str) -> list[Any]:
+    value = entry.get(key)
+    return value if isinstance(value, list) else []
+
+
+def text_url(formats: Any) -> str | None:
+    """The address of the best plain text among a book's formats (a mapping of media types to
+    addresses): UTF-8 before the rest, never a .zip, never the readme of an audio book."""
+    if not isinstance(formats, dict):
+        return None
     best: tuple[int, str] | None = None
     for kind, url in formats.items():
-        mime, _, parameter = kind.lower().partition(";")
-        address = url.lower()
-        if mime.strip() != "text/plain" or address.endswith((".zip", "readme.txt")):
+        mime, _, parameter = str(kind).lower().partition(";")
+        address = str(url).lower()
+        if mime.strip() != "text/plain" or not address.startswith(("http://", "https://")):
+            continue
+        if address.endswith((".zip", "readme.txt")):
             continue
         charset = parameter.partition("charset=")[2].strip()
         if address.endswith((".utf-8", ".utf8", "-0.txt")):
             charset = "utf-8"
         rank = _CHARSET_ORDER.index(charset) if charset in _CHARSET_ORDER else len(_CHARSET_ORDER)
         if best is None or rank < best[0]:
-            best = rank, url
+            best = rank, str(url)
     return best[1] if best else None

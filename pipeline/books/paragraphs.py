@@ -9,7 +9,9 @@ from pipeline.books.lines import Layout, Lines, Shape, first_letter, indent_of, 
 _BLOCK = re.compile(r"[^\n]+(?:\n[^\n]+)*")
 _SPACES = re.compile(r" {2,}")
 # "Haupt- und Nebensache", "two- or threefold": the hyphen stands for a word left out.
-_AFTER_HANGING_HYPHEN = set("and or to und oder bis et ou en of och og ja".split())
+_AFTER_HANGING_HYPHEN = {
+    *("and", "or", "to", "of"), *("und", "oder", "bis"), *("et", "ou", "en"), *("och", "og", "ja"),
+}  # fmt: skip
 
 
 def reflow(text: str) -> str:
@@ -22,6 +24,7 @@ def reflow(text: str) -> str:
     layout = measure(blocks)
     if not layout.wrapped:
         return "\n\n".join(_keep_unwrapped(blocks)) + "\n"
+    blocks = [part for block in blocks for part in _by_indent(block, layout)]
     shapes = _settle([_shape(block, layout) for block in blocks], layout)
     paragraphs: list[str] = []
     for block, shape in zip(blocks, shapes, strict=True):
@@ -30,7 +33,7 @@ def reflow(text: str) -> str:
         elif shape is Shape.LINES:
             paragraphs.append(_stanza(block, layout))
         else:
-            paragraphs += _prose(block, layout)
+            paragraphs += _prose(block)
     return "\n\n".join(paragraphs) + "\n"
 
 
@@ -52,6 +55,26 @@ def _keep_unwrapped(blocks: list[Lines]) -> Iterator[str]:
 
 
 # --- shapes -------------------------------------------------------------------------------------
+
+
+def _by_indent(block: Lines, layout: Layout) -> list[Lines]:
+    """Prose and what it quotes, where only the indent tells the one from the other."""
+    if len(block) < 4 or not any(line[0] == " " for line in block):
+        return [block]
+    base = min(map(indent_of, block))
+    runs: list[Lines] = []
+    was_deeper = None
+    for line in block:
+        deeper = indent_of(line) > base + 1
+        if deeper != was_deeper:
+            runs.append([])
+        runs[-1].append(line)
+        was_deeper = deeper
+    if not 2 <= len(runs) <= 3 or min(map(len, runs)) < 2:
+        return [block]
+    plain = [run for run in runs if indent_of(run[0]) <= base + 1]
+    full = all(len(line) > 0.75 * layout.width for run in plain for line in run[:-1])
+    return runs if full else [block]
 
 
 def _shape(block: Lines, layout: Layout) -> Shape:
@@ -88,55 +111,26 @@ def _next_sure(shapes: list[Shape], fallback: Shape) -> list[Shape]:
 _SPEAKER = re.compile(r"[A-Z][A-Z .'’-]{2,30}[.:] ")
 
 
-def _prose(block: Lines, layout: Layout) -> Iterator[str]:
-    """The paragraphs of a block of prose: usually one; several where only indents or speakers'
-    names set them apart; lines of verse quoted within it stay lines."""
-    for part, verse in _parts(block, layout):
-        yield _stanza(part, layout) if verse else _join(part)
-
-
-def _parts(block: Lines, layout: Layout) -> Iterator[tuple[Lines, bool]]:
+def _prose(block: Lines) -> Iterator[str]:
+    """The paragraphs of a block of prose: usually one; several where only indents or the names
+    of speakers set them apart."""
     if not any(line[0] == " " or line[:3].isupper() for line in block[1:]):
-        yield block, False
+        yield _join(block)
         return
     indents = [indent_of(line) for line in block]
     base = min(indents)
     deeper = [indent > base + 1 for indent in indents]
-    speakers = sum(1 for line in block if _SPEAKER.match(line, indent_of(line)))
-    if (not any(deeper[1:]) and speakers < 2) or all(deeper[1:]):
-        yield block, False
-        return
-    part: Lines = []
-    number = 0
-    while number < len(block):
-        run = number
-        while run < len(block) and deeper[run]:
-            run += 1
-        if run - number >= 2 and _is_quoted_verse(block[number:run]):
-            if part:
-                yield part, False
+    is_play = sum(1 for line in block if _SPEAKER.match(line, indent_of(line))) > 1
+    hanging = all(deeper[1:])
+    part = block[:1]
+    for line, is_deeper in zip(block[1:], deeper[1:], strict=True):
+        speaks = is_play and _SPEAKER.match(line, indent_of(line))
+        starts = (is_deeper and not hanging) or speaks
+        if starts and not first_letter(line).islower() and _ends_sentence(part[-1]):
+            yield _join(part)
             part = []
-            yield block[number:run], True
-            number = run
-            continue
-        starts_paragraph = (
-            part
-            and (deeper[number] or (speakers >= 2 and _SPEAKER.match(block[number], base)))
-            and not first_letter(block[number]).islower()
-            and _ends_sentence(part[-1])
-        )
-        if starts_paragraph:
-            yield part, False
-            part = []
-        part.append(block[number])
-        number += 1
-    if part:
-        yield part, False
-
-
-def _is_quoted_verse(lines: Lines) -> bool:
-    small = sum(1 for line in lines[1:] if first_letter(line).islower())
-    return 2 * small < len(lines) - 1
+        part.append(line)
+    yield _join(part)
 
 
 def _ends_sentence(line: str) -> bool:

@@ -32,8 +32,9 @@ def validation_ids(
     They are taken in the order of a hash of seed and id until they hold `fraction` of all
     characters, so the choice depends neither on the order of `documents` nor, but for the last few
     taken, on which others there are. A document that alone is larger than what is to be held out is
-    passed over, so the result holds less than twice that. Where every document is (a shelf of a few
-    books), the first one that is not larger than the median is held out.
+    passed over, so the result holds less than twice that. If less than a quarter of it comes
+    together so (a shelf of a few books, and perhaps a poem), one of the large ones is held out too:
+    the first that is not larger than their median.
 
     At least one document is held out where there are two or more, and never all of them; of a
     single one, or with fraction 0, none is (see `tail_split`). PipelineError if ids repeat.
@@ -46,17 +47,18 @@ def validation_ids(
         return set()
     wanted = fraction * sum(sizes.values())
     order = sorted(sizes, key=lambda document_id: (_rank(seed, document_id), document_id))
-    fitting = [document_id for document_id in order if sizes[document_id] <= wanted]
-    if not fitting:
-        middle = median_low(sizes.values())
-        return {next(document_id for document_id in order if sizes[document_id] <= middle)}
     chosen: set[str] = set()
     held_out = 0
-    for document_id in fitting:
+    for document_id in order:
         if chosen and (held_out >= wanted or len(chosen) == len(sizes) - 1):
             break
-        chosen.add(document_id)
-        held_out += sizes[document_id]
+        if sizes[document_id] <= wanted:
+            chosen.add(document_id)
+            held_out += sizes[document_id]
+    large = [document_id for document_id in order if sizes[document_id] > wanted]
+    if held_out < wanted / 4 and len(chosen) < len(sizes) - 1:
+        middle = median_low(sizes[document_id] for document_id in large)
+        chosen.add(next(document_id for document_id in large if sizes[document_id] <= middle))
     return chosen
 
 

@@ -31,6 +31,10 @@ TOP_K = 40
 TOP_P = 0.9
 REPEAT_PENALTY = 1.1
 
+# Under this size one thread draws as fast as two: what they gain they lose waiting for each other
+# (105 MB on 2 idle cores: 110 tokens/s with one thread, 46 with two that wait politely).
+SMALL_MODEL = 320_000_000  # bytes
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -88,6 +92,7 @@ def complete(
                 on_text(event["text"])
 
     check_gguf(gguf)
+    small = gguf.stat().st_size < SMALL_MODEL
     done = _ask(
         {
             "op": "complete",
@@ -103,6 +108,7 @@ def complete(
             "context": context,
             "stop": [text for text in stop if text],
             "threads": threads or thread_count(),
+            "draw_threads": threads or (1 if small else thread_count()),
         },
         log=log,
         on_event=on_event,

@@ -126,10 +126,20 @@ class Model:
 
 
 class Context:
-    """A model with a key-value cache; a context manager."""
+    """A model with a key-value cache; a context manager.
+
+    `threads` work on many tokens at once, `draw_threads` on one token at a time.
+    """
 
     def __init__(
-        self, model: Model, length: int, *, threads: int, batch: int = BATCH, all_logits: bool
+        self,
+        model: Model,
+        length: int,
+        *,
+        threads: int,
+        draw_threads: int = 1,
+        batch: int = BATCH,
+        all_logits: bool,
     ) -> None:
         self.model = model
         self.length = length
@@ -137,7 +147,8 @@ class Context:
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = length
         parameters.n_batch = parameters.n_ubatch = batch
-        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.n_threads_batch = threads
+        parameters.n_threads = draw_threads
         parameters.n_outputs_max = parameters.n_outputs_max_per_seq = batch if all_logits else 1
         self.handle: Any = llama_cpp.llama_init_from_model(model.handle, parameters)
         if not self.handle:

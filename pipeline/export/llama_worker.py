@@ -116,7 +116,13 @@ def _complete(request: Request, emit: Emit) -> dict[str, Any]:
 
     answer = Answer(model, request["max_tokens"])
     started = time.monotonic()
-    with Context(model, length, threads=request["threads"], all_logits=False) as context:
+    with Context(
+        model,
+        length,
+        threads=request["threads"],
+        draw_threads=request["draw_threads"],
+        all_logits=False,
+    ) as context:
         drawn = draw_tokens(context, prompt, Sampler(model, request))
         for text, stopped in until_stop(answer.pieces(drawn), request["stop"]):
             if text:

@@ -54,14 +54,21 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 @contextmanager
 def log_file(log: Path | None) -> Iterator[Path]:
-    """The log to write to: the one that was asked for, else one that stays only after a failure."""
+    """The log to write to: the one asked for, else one that stays only if an error names it."""
     if log is not None:
         yield log
         return
     handle, name = tempfile.mkstemp(prefix="pipeline-", suffix=".log")
     os.close(handle)
-    yield Path(name)
-    Path(name).unlink()
+    kept = False
+    try:
+        yield Path(name)
+    except PipelineError as error:
+        kept = name in error.message
+        raise
+    finally:
+        if not kept:
+            Path(name).unlink()
 
 
 def run_logged(
@@ -177,35 +184,31 @@ def _read_lines(child: "subprocess.Popen[bytes]", lines: "queue.SimpleQueue[byte
 def _environment() -> dict[str, str]:
     """The child's environment: it finds this package, and it works offline."""
     path = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # Threads that wait by spinning make llama.cpp ten times slower as soon as another program
-    # wants a core: measured 8 to 80 tokens/s, 2 threads on 2 busy cores.
-    patient = {"OMP_WAIT_POLICY": "passive"}
-    return (
-        patient
-        | dict(os.environ)
-        | {
-            "PYTHONPATH": os.pathsep.join(path),
-            "PYTHONUTF8": "1",
-            "PYTHONUNBUFFERED": "1",
-            "HF_HUB_OFFLINE": "1",  # both programs are given local files only
-            "GGML_NO_BACKTRACE": "1",  # ggml would start a debugger to print one
-        }
-    )
+    return {
+        # Threads that wait by spinning make llama.cpp many times slower as soon as another program
+        # wants a core (2 threads on 2 busy cores: reading 50 tokens/s for 200, drawing 9 for 60);
+        # on idle cores waiting politely costs nothing while it reads (430 and 440).
+        "OMP_WAIT_POLICY": "passive",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONUTF8": "1",
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",  # both programs are given local files only
+        "GGML_NO_BACKTRACE": "1",  # ggml would start a debugger to print one
+    }
 
 
 def failure(what: str, returncode: int, log: Path, start: int = 0) -> PipelineError:
     """Say in one sentence how a process ended, from its exit status and its part of the log."""
     why = reason(log, start)
-    hint = way_out(why)
-    if returncode == -signal.SIGKILL:
-        hint = _NO_MEMORY
     if returncode >= 0:
         detail = why or f"exit status {returncode}"
-        return PipelineError(f"{what} failed: {detail} (log: {log}).", hint)
+        return PipelineError(f"{what} failed: {detail} (log: {log}).", way_out(why))
     try:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = f"signal {-returncode}"
+    hint = _NO_MEMORY if name == "SIGKILL" else way_out(why)
     ended = "was killed" if name in ("SIGKILL", "SIGTERM", "SIGINT") else "crashed"
     after = f" after: {why}" if why else ""
     return PipelineError(f"{what} {ended} ({name}){after}, log: {log}", hint)

@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -125,9 +127,30 @@ def load_with_adapter(
     The embedding and the output head stay as they are. The new adapter changes nothing yet: its
     second factor starts at zero. Its first is drawn with `settings.seed`.
     """
-    if engine.name == "unsloth":
-        return _load_unsloth(base, settings, precision)
-    return _load_plain(base, settings, precision, cuda=cuda)
+    with loading(base):
+        if engine.name == "unsloth":
+            return _load_unsloth(base, settings, precision)
+        return _load_plain(base, settings, precision, cuda=cuda)
+
+
+@contextmanager
+def loading(base: BaseModel) -> Iterator[None]:
+    """Turn what the libraries raise for files they cannot use into one sentence."""
+    from safetensors import SafetensorError
+    from torch import OutOfMemoryError
+
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise PipelineError(
+            f"The GPU's memory is too small for {base.name}.", "Choose a smaller base model."
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise PipelineError(
+            f"The base model in {base.path} cannot be loaded: {reason}",
+            "It may be damaged, or of a kind that needs code of its own, which is never run.",
+        ) from error
 
 
 def _load_plain(

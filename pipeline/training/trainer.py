@@ -24,6 +24,7 @@ from pipeline.training.engine import (
     Precision,
     choose_precision,
     load_with_adapter,
+    loading,
     start_engine,
 )
 from pipeline.training.libraries import quiet_libraries
@@ -109,9 +110,10 @@ def _prepare(
     quiet_libraries()
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        base.path, local_files_only=True, trust_remote_code=False
-    )
+    with loading(base):
+        tokenizer = AutoTokenizer.from_pretrained(
+            base.path, local_files_only=True, trust_remote_code=False
+        )
     window = min(WINDOW_TOKENS, context_length(base.path) or WINDOW_TOKENS)
     held_out = windows(
         tokenizer, validation_documents, length=window, max_tokens=settings.eval_tokens
@@ -170,6 +172,7 @@ def _measure(model: Any, run: _Run, which: str) -> tuple[Score, str]:
 
 def _fit(model: Any, run: _Run, output_dir: Path) -> tuple[MetricsWriter, float]:
     """Train; returns the metrics and the seconds that it took."""
+    import torch
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTTrainer
@@ -192,7 +195,12 @@ def _fit(model: Any, run: _Run, output_dir: Path) -> tuple[MetricsWriter, float]
         )
         trainer.remove_callback(PrinterCallback)
         start = time.perf_counter()
-        output = trainer.train()
+        try:
+            output = trainer.train()
+        except torch.OutOfMemoryError as error:
+            raise PipelineError(
+                "The GPU's memory is full.", "Lower --sequence-length or --batch-size."
+            ) from error
         seconds = time.perf_counter() - start
     check_finite("loss", output.training_loss, output.global_step)
     if output.global_step != run.length.steps:

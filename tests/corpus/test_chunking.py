@@ -43,10 +43,10 @@ def test_the_chunks_joined_are_the_text(text: str, one: int, other: int) -> None
     assert all(0 < len(chunk) <= target for chunk in chunks)
 
 
-@pytest.mark.parametrize("paragraph", [(1, 9), (1, 1), (40, 90)])
+@pytest.mark.parametrize("paragraph", [(1, 9), (1, 1), (3, 15), (40, 90)])
 def test_sizes_are_in_bounds_whatever_the_length(paragraph: tuple[int, int]) -> None:
     for seed in range(40):
-        characters = random.Random(seed).randint(7001, 150_000)
+        characters = random.Random(seed).randint(7001, 250_000)
         text = prose(characters, seed, paragraph)
         chunks = chunk_text(text)
         sizes = [len(chunk) for chunk in chunks]

@@ -75,6 +75,18 @@ def test_of_a_few_books_one_of_the_smaller_is_held_out() -> None:
     assert all(len(validation_ids(documents, 0.05, seed)) == 1 for seed in range(20))
 
 
+def test_a_poem_is_not_enough_to_hold_out() -> None:
+    documents = [*shelf(8), ("poem", 1500)]
+    for seed in range(20):
+        held_out = validation_ids(documents, 0.02, seed)
+        assert "poem" in held_out
+        assert len(held_out) == 2
+
+
+def test_a_poem_is_all_that_can_be_held_out_beside_a_single_novel() -> None:
+    assert validation_ids([("novel", 500_000), ("poem", 1500)], 0.1) == {"poem"}
+
+
 def test_fraction_nought_holds_nothing_out() -> None:
     assert validation_ids(shelf(10), 0) == set()
 

@@ -72,6 +72,18 @@ def test_another_tokenizer_is_found_out(plain_gguf: Path, merged: Path, tmp_path
         check_tokenizer(plain_gguf, other, [TALE], tmp_path / "log")
 
 
+def test_header_is_what_the_full_reader_finds(plain_gguf: Path) -> None:
+    """Skipping the long lists changes nothing else."""
+    from gguf import GGUFReader
+
+    full = GGUFReader(plain_gguf)
+    header = read_header(plain_gguf)
+    short = {key for key, field in full.fields.items() if len(field.data) <= 64}
+    assert {key for key in short if not key.startswith("GGUF.")} == set(header.metadata)
+    assert all(full.fields[key].contents() == value for key, value in header.metadata.items())
+    assert {t.name: t.tensor_type.name.lower() for t in full.tensors} == header.tensors
+
+
 def test_quantized_file_has_the_same_tensors_in_the_type_asked_for(
     plain_gguf: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.errors import PipelineError
 from pipeline.export import llama
+from pipeline.export.header import open_reader
 from pipeline.export.llama import Completion, complete, info, score, tokenize
 from pipeline.export.process import python_module
 
@@ -40,11 +41,9 @@ def torch_nats(model_dir: Path, windows: list[list[int]]) -> float:
 @pytest.fixture(scope="module")
 def ending_gguf(plain_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model for which all tokens are equally likely, so that greedily it writes token 0: end."""
-    from gguf import GGUFReader
-
     path = tmp_path_factory.mktemp("ending") / "ending.gguf"
     shutil.copyfile(plain_gguf, path)
-    reader = GGUFReader(path, "r+")
+    reader = open_reader(path, "r+")
     next(t for t in reader.tensors if t.name == "output_norm.weight").data[:] = 0
     reader.data.flush()
     return path

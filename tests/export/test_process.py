@@ -108,14 +108,17 @@ def test_files_in_the_current_directory_do_not_change_what_runs(
     assert (tmp_path / "log").read_text() == "{}\n"
 
 
-def test_temporary_log_stays_only_after_a_failure() -> None:
+def test_temporary_log_stays_only_if_an_error_names_it() -> None:
     with log_file(None) as fine:
         fine.write_text("x")
     assert not fine.exists()
-    with pytest.raises(PipelineError), log_file(None) as kept:
-        raise PipelineError("no")
-    assert kept.exists()
-    kept.unlink()
+    with pytest.raises(PipelineError), log_file(None) as useless:
+        raise PipelineError("The prompt is empty.")
+    assert not useless.exists()
+    with pytest.raises(PipelineError), log_file(None) as named:
+        raise PipelineError(f"It crashed, log: {named}")
+    assert named.exists()
+    named.unlink()
 
 
 LOGS = {

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pipeline.corpus.tokens import document_ids
 from pipeline.errors import PipelineError
 from pipeline.training.base_model import BaseModel
-from pipeline.training.gguf import build_tokenizer, check_gguf, convert_gguf, read_info
+from pipeline.training.gguf import build_tokenizer, check_gguf, convert_gguf
 
 RoundTrip = tuple[Path, Path, Path]
 
@@ -102,12 +102,6 @@ def test_an_unknown_kind_is_left_to_transformers() -> None:
     assert build_tokenizer({**_fields("gpt-2"), "tokenizer.ggml.model": "llama"}) is None
 
 
-def test_metadata_are_read(round_trip: RoundTrip) -> None:
-    info = read_info(round_trip[1])
-    assert info.fields["tokenizer.ggml.pre"] == "smollm"
-    assert info.fields["general.architecture"] == "llama"
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -127,7 +121,7 @@ def test_what_is_no_gguf_is_refused_at_once(tmp_path: Path, content: bytes, mess
 def test_a_gguf_cut_short_is_one_sentence(round_trip: RoundTrip, tmp_path: Path) -> None:
     path = tmp_path / "short.gguf"
     data = round_trip[1].read_bytes()
-    path.write_bytes(data[: len(data) // 2])
+    path.write_bytes(data[: len(data) // 20])
     (tmp_path / "out").mkdir()
     with pytest.raises(PipelineError, match="cannot be turned into a model"):
         convert_gguf(path, tmp_path / "out")

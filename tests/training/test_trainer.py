@@ -267,6 +267,22 @@ def test_a_broken_base_model_stops_before_training(base: BaseModel, tmp_path: Pa
     assert not (tmp_path / "out" / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_base_model_is_one_sentence(base: BaseModel, tmp_path: Path, file: str) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(base.path, damaged)
+    content = b'{"model_type": "of-tomorrow"}' if file == "config.json" else b"\0" * 500
+    (damaged / file).write_bytes(content)
+    with pytest.raises(PipelineError, match="cannot be loaded"):
+        train(
+            SETTINGS,
+            documents(1),
+            HELD_OUT,
+            dataclasses.replace(base, path=damaged),
+            tmp_path / "out",
+        )
+
+
 @pytest.mark.parametrize(
     ("train_documents", "validation", "message"),
     [
