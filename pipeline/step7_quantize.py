@@ -33,6 +33,7 @@ from pipeline.workspace import Workspace
 VERSION = 1
 PROOF = "proof.json"
 WINDOWS = "windows.json"
+ODD_TEXT = "“Café — 3½ o’clock”,  she\n\nsaid:\ttwo  spaces, ’twas 1821; naïve ﬁn 猫 🕯️ <|odd|>"
 SEEDS = range(5)  # a model may hold a prompt for finished; one that always does is broken
 COMMON = ("q4_k_m", "q5_k_m", "q8_0", "f16")
 
@@ -95,6 +96,7 @@ def export(
         merge_adapter(base.path, adapter, merged)
         advance(note="merged")
         gguf.convert(merged, plain, logs / "convert.log", name=name, metadata=about(base.licence))
+        gguf.check_tokenizer(plain, merged, [evaluation["prompt"], ODD_TEXT], logs / "convert.log")
         shutil.rmtree(merged)
         advance(note="converted")
         files = {}

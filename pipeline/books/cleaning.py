@@ -130,17 +130,17 @@ def _remove_page_numbers(text: str) -> tuple[str, int]:
 _NUMBERED = r"(?:FN|fn|Note|note|n)?[ #.\-]{0,2}\d{1,4}[a-z]?"
 _MARK_IN_A_LINE = re.compile(
     rf"\[(?<=[^\s\[(]\[)(?:{_NUMBERED}|\*{{1,3}}|†|‡|[A-Z](?=\](?![^\W\d_])))\]"  # "[T]he" stays
-    rf"|\[{_NUMBERED}\](?=[^\W_])"
+    rf"|\[{_NUMBERED}\](?=[^\W_])|\{{\*\d{{1,3}}\}}"
 )
 # A single letter here could number a part of a poem: [I], [V], [X].
 _MARK_AT_A_NOTE = re.compile(
-    rf"^([ ]*)\[(?:{_NUMBERED}|\*{{1,3}}|†|‡|[A-HJ-UWYZ])\][ ]+(?=\S)", re.M
+    rf"^([ ]*)(?:\[(?:{_NUMBERED}|\*{{1,3}}|†|‡|[A-HJ-UWYZ])\]|\{{\*\d{{1,3}}\}})[ ]+(?=\S)", re.M
 )
 
 
 def _remove_note_marks(text: str) -> tuple[str, int]:
     """The marks of footnotes: behind a word, and before a note, which then stands by itself."""
-    if "[" not in text:
+    if "[" not in text and "{*" not in text:
         return text, 0
     text, at_notes = _MARK_AT_A_NOTE.subn(r"\n\1", text)
     text, in_lines = _MARK_IN_A_LINE.subn("", text)
@@ -171,8 +171,12 @@ _BREAK_LINE = re.compile(
 )
 
 
+_BREAKS_IN_A_ROW = re.compile(r"^\* \* \*(?:\n+\* \* \*)+$", re.M)
+
+
 def _unify_scene_breaks(text: str) -> tuple[str, int]:
-    """A line of asterisks or of dashes becomes `* * *`, with an empty line on either side."""
+    """A line of asterisks or of dashes (or several such lines) becomes `* * *`, with an empty
+    line on either side."""
     count = 0
 
     def rewrite(match: re.Match[str]) -> str:
@@ -184,7 +188,11 @@ def _unify_scene_breaks(text: str) -> tuple[str, int]:
         count += new != match.group()
         return new
 
-    return _BREAK_LINE.sub(rewrite, text), count
+    unified = _BREAK_LINE.sub(rewrite, text)
+    if SCENE_BREAK not in unified:
+        return text, 0
+    unified, rows = _BREAKS_IN_A_ROW.subn(SCENE_BREAK, unified)
+    return unified, count + rows
 
 
 _WIDE_SPACE = re.compile(r"  (?<=[.!?:;,'\"’”»)\]\-–—]  ) *(?=\S)")

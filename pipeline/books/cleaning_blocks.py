@@ -3,6 +3,7 @@ illustrations. Each returns the changed text and how many things it removed."""
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from pipeline.books.searching import bracket_pairs, outermost
 
@@ -142,6 +143,12 @@ _NOTE_WORDS = (
 _NOTE_BRACKET = re.compile(rf"\[[\s_*]*(?:{_NOTE_WORDS}|transcriber:|T\.?N\.?:)", re.I)
 _NOTE_PARAGRAPH = re.compile(rf"[\s_*=]*(?:{_NOTE_WORDS})[\s_*:.=\-–—]*", re.I)
 _NOTE_BOX = re.compile(r"^[ ]*\+[-=]{4,}\+?[ ]*\n(?:[ ]*\|[^\n]*\n)+[ ]*\+[-=]{4,}\+?[ ]*$", re.M)
+_RULE = re.compile(r"[ ]*(?:[-=_*][ ]*){3,}\Z")
+# A note that does not say what it is: "[This text is for users whose readers cannot ..."
+_FILE_BRACKET = re.compile(
+    r"\[[\s_*]*this\s+(?:plain\s+)?(?:text|e-?text|e-?book|file|version)\b", re.I
+)
+_FILE_TALK = re.compile(r"unicode|utf-?8|\bascii\b|latin-?1|\bhtml\b|e-?text|e-?book", re.I)
 _NOTE_NEEDLES = (
     *("ranscri", "RANSCRI", "edactor", "EDACTOR", "roofreader", "roof-reader", "igiti"),
     *("T.N", "TN:"),
@@ -159,9 +166,14 @@ _NOTE_TALK = re.compile(
 def remove_transcriber_notes(text: str) -> tuple[str, int]:
     """Notes of those who typed the file: in brackets, in a box, in a paragraph that says so, under
     a heading as far as the next gap, and at the end of the file to its end."""
-    if not any(needle in text for needle in _NOTE_NEEDLES):
+    spans = [
+        span
+        for span in _bracketed(text, _FILE_BRACKET, _LONGEST_NOTE)
+        if _FILE_TALK.search(text, *span)
+    ]
+    if not spans and not any(needle in text for needle in _NOTE_NEEDLES):
         return text, 0
-    spans = _bracketed(text, _NOTE_BRACKET, _LONGEST_NOTE)
+    spans += _bracketed(text, _NOTE_BRACKET, _LONGEST_NOTE)
     if "+--" in text or "+==" in text:
         spans += [m.span() for m in _NOTE_BOX.finditer(text) if _TRANSCRIBER.search(m.group())]
     covered = {start for start, _ in spans}
@@ -174,23 +186,22 @@ def remove_transcriber_notes(text: str) -> tuple[str, int]:
 
 
 def _note_end(text: str, paragraphs: list[Span], number: int, heading_only: bool) -> int:
+    """Where a note ends: with the file, at the next gap or rule, else with its own paragraph (or
+    the one under its heading)."""
     start, end = paragraphs[number]
-    rest = len(text) - start
-    if rest <= _LONGEST_END_NOTE and start >= 0.7 * len(text):
+    if len(text) - start <= _LONGEST_END_NOTE and start >= 0.7 * len(text):
         return len(text)
-    if not heading_only:
-        return end
     following = paragraphs[number + 1 : number + 40]
     note_end = end
     for index, (begin, stop) in enumerate(following):
-        gap = text.count("\n", note_end, begin)
-        if index and gap > 2:
+        wide = text.count("\n", note_end, begin) > 2 and (index or not heading_only)
+        if wide or _RULE.match(text, begin, stop):
             return note_end
-        if stop - start > _LONGEST_NOTE:
+        talks = heading_only or _NOTE_TALK.search(text, begin, stop)
+        if stop - start > _LONGEST_NOTE or not talks:
             break
         note_end = stop
-    # No gap tells where it ends: at most the one paragraph that talks as such notes do.
-    if following and _NOTE_TALK.search(text, *following[0]):
+    if heading_only and following and _NOTE_TALK.search(text, *following[0]):
         return following[0][1]
     return end
 
@@ -215,6 +226,7 @@ _ENTRY_PAGE = re.compile(r"(?:[ ]{2,}|[ .·]{3,}|[ ]\.)[ ]*(?:\d{1,4}|[ivxlcdm]{
 _LONGEST_ENTRY = 64
 _LONGEST_LINE = 90
 _FEWEST_ENTRIES = 3
+_MOST_ENTRIES = 500  # paragraphs
 
 
 def remove_contents(text: str) -> tuple[str, int]:
@@ -238,11 +250,17 @@ def _contents_end(text: str, start: int) -> int | None:
     entries: list[str] = []
     end = start
     widest_gap = 2  # line ends between two entries
-    for begin, stop in _paragraphs(text, start):
-        lines = [line.strip() for line in text[begin:stop].split("\n")]
+    paragraphs = list(islice(_paragraphs(text, start), _MOST_ENTRIES))
+    for number, (begin, stop) in enumerate(paragraphs):
+        lines = _lines(text, begin, stop)
         gap = text.count("\n", end, begin)
-        if not _is_list(lines) or (entries and gap > widest_gap and not _goes_on(lines)):
+        if not _is_list(lines):
             break
+        if entries and gap > widest_gap:
+            following = paragraphs[number + 1 : number + 2]
+            heads_a_part = gap <= 4 and following and _goes_on(_lines(text, *following[0]))
+            if not _goes_on(lines) and not heads_a_part:
+                break
         if len(entries) == 1:
             widest_gap = max(widest_gap, min(gap, 3))
         kept = _lines_before_repetition(lines, entries)
@@ -252,6 +270,10 @@ def _contents_end(text: str, start: int) -> int | None:
         if kept < len(lines):
             break
     return end if len(entries) >= _FEWEST_ENTRIES else None
+
+
+def _lines(text: str, start: int, end: int) -> list[str]:
+    return [line.strip() for line in text[start:end].split("\n")]
 
 
 def _lines_before_repetition(lines: list[str], entries: list[str]) -> int:
@@ -280,7 +302,9 @@ def _is_list(lines: list[str]) -> bool:
 
 def _goes_on(lines: list[str]) -> bool:
     """Whether a list goes on after a gap: single lines there are titles and chapter headings."""
-    return bool(_ENTRY_PAGE.search(lines[-1])) or (len(lines) >= 3 and _is_plainly_list(lines))
+    if _ENTRY_PAGE.search(lines[0]) or _ENTRY_PAGE.search(lines[-1]):
+        return True
+    return len(lines) >= 3 and _is_list(lines) and _is_plainly_list(lines)
 
 
 def _is_plainly_list(lines: list[str]) -> bool:
