@@ -157,7 +157,8 @@ def test_books_by_topic_become_a_model(tmp_path: Path, options: tuple[object, ..
             "--pause", 0, "--data-dir", tmp_path, *options,
         )  # fmt: skip
         pipeline(*arguments)
-        rows = [json.loads(line) for line in (tmp_path / "1_raw" / "catalog.jsonl").open()]
+        catalog = (tmp_path / "1_raw" / "catalog.jsonl").read_text("utf-8")
+        rows = [json.loads(line) for line in catalog.splitlines()]
         assert len(rows) == 3
         assert all(row["source"].startswith(server.url) and row["title"] for row in rows)
     assert list((tmp_path / "8_ollama").glob("*.gguf"))

@@ -171,12 +171,15 @@ _BREAK_LINE = re.compile(
 )
 
 
+_BREAK_NEEDLES = ("***", "* ", "---", "- ", "___", "===", "~~", "~ ", "##", "# ", "———", "– ")
 _BREAKS_IN_A_ROW = re.compile(r"^\* \* \*(?:\n+\* \* \*)+$", re.M)
 
 
 def _unify_scene_breaks(text: str) -> tuple[str, int]:
     """A line of asterisks or of dashes (or several such lines) becomes `* * *`, with an empty
     line on either side."""
+    if not any(needle in text for needle in _BREAK_NEEDLES):
+        return text, 0
     count = 0
 
     def rewrite(match: re.Match[str]) -> str:

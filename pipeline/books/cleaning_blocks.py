@@ -3,7 +3,7 @@ illustrations. Each returns the changed text and how many things it removed."""
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice, pairwise
 
 from pipeline.books.searching import bracket_pairs, outermost
 
@@ -250,15 +250,14 @@ def _contents_end(text: str, start: int) -> int | None:
     entries: list[str] = []
     end = start
     widest_gap = 2  # line ends between two entries
-    paragraphs = list(islice(_paragraphs(text, start), _MOST_ENTRIES))
-    for number, (begin, stop) in enumerate(paragraphs):
+    paragraphs = islice(_paragraphs(text, start), _MOST_ENTRIES)
+    for (begin, stop), following in pairwise(chain(paragraphs, [(len(text), len(text))])):
         lines = _lines(text, begin, stop)
         gap = text.count("\n", end, begin)
         if not _is_list(lines):
             break
         if entries and gap > widest_gap:
-            following = paragraphs[number + 1 : number + 2]
-            heads_a_part = gap <= 4 and following and _goes_on(_lines(text, *following[0]))
+            heads_a_part = gap <= 4 and _goes_on(_lines(text, *following))
             if not _goes_on(lines) and not heads_a_part:
                 break
         if len(entries) == 1:

@@ -59,8 +59,8 @@ def _keep_unwrapped(blocks: list[Lines]) -> Iterator[str]:
 
 def _by_indent(block: Lines, layout: Layout) -> list[Lines]:
     """Prose and what it quotes, where only the indent tells the one from the other."""
-    if len(block) < 4 or not any(line[0] == " " for line in block):
-        return [block]
+    if len(block) < 4 or not (block[-1][0] == " " or block[len(block) // 2][0] == " "):
+        return [block]  # what is quoted stands at the end, or in the middle
     base = min(map(indent_of, block))
     runs: list[Lines] = []
     was_deeper = None
@@ -114,7 +114,10 @@ _SPEAKER = re.compile(r"[A-Z][A-Z .'’-]{2,30}[.:] ")
 def _prose(block: Lines) -> Iterator[str]:
     """The paragraphs of a block of prose: usually one; several where only indents or the names
     of speakers set them apart."""
-    if not any(line[0] == " " or line[:3].isupper() for line in block[1:]):
+    for line in block[1:]:
+        if line[0] == " " or line[1:3].isupper():
+            break
+    else:
         yield _join(block)
         return
     indents = [indent_of(line) for line in block]
@@ -139,8 +142,10 @@ def _ends_sentence(line: str) -> bool:
 
 def _join(lines: Lines) -> str:
     """Wrapped lines on one line."""
-    lines = [line.strip(" ") for line in lines]
     joined = " ".join(lines)
+    if "  " in joined or joined[0] == " ":
+        lines = [line.strip(" ") for line in lines]
+        joined = " ".join(lines)
     if "- " in joined or "— " in joined or " --" in joined or " —" in joined:
         pieces = lines[:1]
         for before, line in pairwise(lines):
