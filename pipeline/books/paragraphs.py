@@ -59,8 +59,8 @@ def _keep_unwrapped(blocks: list[Lines]) -> Iterator[str]:
 
 def _by_indent(block: Lines, layout: Layout) -> list[Lines]:
     """Prose and what it quotes, where only the indent tells the one from the other."""
-    if len(block) < 4 or not (block[-1][0] == " " or block[len(block) // 2][0] == " "):
-        return [block]  # what is quoted stands at the end, or in the middle
+    if len(block) < 4 or not any(line[0] == " " for line in block):
+        return [block]
     base = min(map(indent_of, block))
     runs: list[Lines] = []
     was_deeper = None
