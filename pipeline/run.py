@@ -33,16 +33,8 @@ from pipeline.files import (
     temporary_beside,
     write_json,
 )
-from pipeline.workspace import (
-    JOURNAL,
-    RECORD,
-    STAGES,
-    Condition,
-    Output,
-    Record,
-    Workspace,
-    as_settings,
-)
+from pipeline.records import JOURNAL, RECORD, Output, Record
+from pipeline.workspace import STAGES, Condition, Workspace, as_settings
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.workspace import STAGES, Condition, Record, Workspace
+from pipeline.records import Record
+from pipeline.workspace import STAGES, Condition, Workspace
 
 COUNT_WORDS = ("documents", "chunks", "tokens", "steps", "files")
 STYLES = {"fresh": "green", "edited": "cyan", "stale": "yellow", "partial": "yellow"}

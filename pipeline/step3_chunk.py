@@ -25,7 +25,6 @@ from pipeline.run import StageRun, open_run
 from pipeline.workspace import Workspace
 
 VERSION = 1
-SPLITS = ("train", "validation")
 
 
 def chunk(
@@ -73,12 +72,8 @@ def chunk(
         if not run.is_fresh:
             about = {row["document_id"]: row for path in inputs if path.suffix == ".jsonl"
                      for row in read_jsonl(path)}  # fmt: skip
-            sizes = [(path.stem, path.stat().st_size) for path in texts]
-            held_out = validation_ids(sizes, validation_fraction, split_seed)
             with run.scratch() as folder:
-                rows = write_chunks(
-                    run, folder, texts, about, held_out, chunk_size, minimum, validation_fraction
-                )
+                rows = write_chunks(run, folder, texts, about, settings)
                 write_jsonl(folder / "documents.jsonl", rows)
                 run.adopt(folder)
     report(workspace, run)
@@ -89,15 +84,14 @@ def write_chunks(
     folder: Path,
     texts: list[Path],
     about: dict[str, dict[str, Any]],
-    held_out: set[str],
-    size: int,
-    minimum: int,
-    fraction: float,
+    settings: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Write the shards of both splits; returns a row for each document."""
+    fraction, seed = settings["validation_fraction"], settings["split_seed"]
+    sizes = [(path.stem, path.stat().st_size) for path in texts]
+    held_out = validation_ids(sizes, fraction, seed)
     rows: list[dict[str, Any]] = []
-    counts = run.counts
-    counts |= {"documents": 0, "chunks": 0, "train": 0, "validation": 0, "characters": 0}
+    counts = {"documents": 0, "chunks": 0, "train": 0, "validation": 0, "characters": 0}
     with (
         ShardWriter(folder, "train") as train,
         ShardWriter(folder, "validation") as validation,
@@ -109,34 +103,43 @@ def write_chunks(
             if not text.strip():
                 run.warn(f"{path} is empty: left out.")
                 continue
-            pieces = chunk_text(text, size, minimum)
-            known = about.get(path.stem, {})
-            parts = {"validation": pieces} if path.stem in held_out else {"train": pieces}
+            pieces = chunk_text(text, settings["chunk_size"], settings["minimum_size"])
+            for_training = 0 if path.stem in held_out else len(pieces)
             if len(texts) == 1 and fraction:
                 run.warn(f"{path.name} is the only document: its end is held out for validation.")
-                parts = dict(zip(SPLITS, tail_split(pieces, fraction), strict=True))
+                for_training = len(tail_split(pieces, fraction)[0])
+            known = about.get(path.stem, {})
             chunks = list(as_chunks(path.stem, pieces, known))
-            for split, part in parts.items():
-                writer = train if split == "train" else validation
-                taken, chunks = chunks[: len(part)], chunks[len(part) :]
-                if taken:
-                    writer.write_document(taken)
-                counts[split] += len(taken)
+            train.write_document(chunks[:for_training])
+            validation.write_document(chunks[for_training:])
+            rows.append(describe(path.stem, text, chunks, for_training, known))
             counts["documents"] += 1
-            counts["chunks"] += len(pieces)
+            counts["chunks"] += len(chunks)
+            counts["train"] += for_training
+            counts["validation"] += len(chunks) - for_training
             counts["characters"] += len(text)
-            rows.append(
-                {
-                    "document_id": path.stem,
-                    "title": known.get("title"), "authors": known.get("authors") or [],
-                    "language": known.get("language"), "source": known.get("source"),
-                    "rights": known.get("rights"), "characters": len(text),
-                    "chunks": len(pieces), "split": " and ".join(parts),
-                }
-            )  # fmt: skip
     if not counts["train"]:
         raise PipelineError(f"No text is left to train on in {texts[0].parent}.")
+    run.counts |= counts
     return rows
+
+
+def describe(
+    document: str, text: str, chunks: list[Chunk], for_training: int, known: dict[str, Any]
+) -> dict[str, Any]:
+    """The row of `documents.jsonl` for one document."""
+    parts = (("train", for_training), ("validation", len(chunks) - for_training))
+    return {
+        "document_id": document,
+        "title": known.get("title"),
+        "authors": known.get("authors") or [],
+        "language": known.get("language"),
+        "source": known.get("source"),
+        "rights": known.get("rights"),
+        "characters": len(text),
+        "chunks": len(chunks),
+        "split": " and ".join(name for name, number in parts if number),
+    }
 
 
 def as_chunks(document: str, pieces: list[str], known: dict[str, Any]) -> Iterator[Chunk]:

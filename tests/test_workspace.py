@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError, Stopped
+from pipeline.records import JOURNAL, RECORD
 from pipeline.run import StageRun, open_run
-from pipeline.workspace import JOURNAL, RECORD, Workspace, changed_inputs
+from pipeline.workspace import Workspace, changed_inputs
 
 DOCUMENTS = {"alpha.txt": "Alpha.\n", "beta.txt": "Beta.\n", "gamma.txt": "Gamma.\n"}
 
