@@ -7,6 +7,7 @@ pipeline generate "It was a dark"     the finished model goes on
 """
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,12 +29,14 @@ from pipeline.errors import PipelineError
 from pipeline.export.llama import complete
 from pipeline.status import survey, table
 from pipeline.step1_acquire import acquire
-from pipeline.step2_preprocess import preprocess
-from pipeline.step3_chunk import chunk
-from pipeline.step4_upload import upload
+from pipeline.step2_preprocess import check_rules, preprocess
+from pipeline.step3_chunk import chunk, minimum_of
+from pipeline.step4_upload import check_target, upload
 from pipeline.step6_train import train
-from pipeline.step7_quantize import quantize
+from pipeline.step7_quantize import chosen_kinds, quantize
 from pipeline.step8_modelfile import SAMPLE, modelfile
+from pipeline.training.base_model import check_base_model
+from pipeline.training.settings import TrainSettings
 from pipeline.workspace import Workspace
 
 STAGE_FUNCTIONS: tuple[StageFunction, ...] = (
@@ -53,6 +56,7 @@ def all_stages(**values: Any) -> None:
     Takes the options of all stages. It stops at the first failure; the same command continues
     there. With no options at all it makes a small model from the sample library.
     """
+    check_options(values)
     for function in STAGE_FUNCTIONS:
         wanted = inspect.signature(function).parameters
         try:
@@ -66,11 +70,22 @@ def all_stages(**values: Any) -> None:
     typer.echo("\n" + sample.read_text("utf-8").rstrip())
 
 
+def check_options(values: dict[str, Any]) -> None:
+    """Raise UsageError or PipelineError for what a later stage would only refuse hours from now."""
+    check_rules(values["skip_rule"])
+    minimum_of(values["chunk_size"], values["minimum_size"])
+    check_target(values["repo_id"])
+    names = {field.name for field in fields(TrainSettings)} & values.keys()
+    TrainSettings(**{name: values[name] for name in names}).check()
+    check_base_model(values["base_model"], values["revision"])
+    chosen_kinds(values["quantization"])
+
+
 def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show every stage: its state and why, what it made, when, and the command to run next.
 
-    A stage is fresh, stale (its input or its settings changed), edited (by hand, which is kept),
-    partial (stopped half-way) or missing.
+    A stage is fresh, stale (its input changed), edited (by hand, which is kept), partial (stopped
+    half-way) or missing. What settings a stage is to have is known only when it runs.
     """
     workspace = Workspace(data_dir)
     stages = survey(workspace)
@@ -80,9 +95,7 @@ def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
         typer.echo('Everything is up to date. Try it: pipeline generate "It was a dark night"')
     else:
         place = "" if data_dir == DEFAULT_DATA_DIR else f" --data-dir {data_dir}"
-        typer.echo(
-            f"Next: pipeline {following}{place}   (or the rest at once: pipeline all{place})"
-        )
+        typer.echo(f"Next: pipeline {following}{place}")
     workspace.hashes.save()
 
 

@@ -6,6 +6,7 @@ that order of precedence; this module adds what all commands share.
 """
 
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from pipeline import console
-from pipeline.errors import EXIT_FAILED, PipelineError
+from pipeline.errors import EXIT_FAILED, PipelineError, UsageError
 from pipeline.files import is_disk_full
 from pipeline.settings import DEFAULT_FILE, load_settings
 from pipeline.workspace import STAGES
@@ -63,9 +64,14 @@ RestoreDeleted = Annotated[
 StageFunction = Callable[..., None]
 
 
+# Asked for once, on the command line: in a file they would undo hand edits at every run.
+NOT_IN_FILES = {"data_dir", "force", "overwrite_edited", "restore_deleted"}
+
+
 def stage_options(function: StageFunction) -> set[str]:
-    """The option names of a stage's function, with hyphens."""
-    return {name.replace("_", "-") for name in inspect.signature(function).parameters}
+    """The option names, with hyphens, that a stage's section of a settings file may hold."""
+    names = inspect.signature(function).parameters
+    return {name.replace("_", "-") for name in names if name not in NOT_IN_FILES}
 
 
 def make_app() -> typer.Typer:
@@ -97,12 +103,14 @@ def as_command(
 
     def read_settings(context: typer.Context, path: Path | None) -> Path | None:
         if path is None:
-            default = Path(context.params.get("data_dir") or DEFAULT_DATA_DIR) / DEFAULT_FILE
+            given = context.params.get("data_dir") or os.environ.get("PIPELINE_DATA_DIR")
+            default = Path(given or DEFAULT_DATA_DIR).expanduser() / DEFAULT_FILE
             path = default if default.is_file() else None
         if path is not None:
             with errors_as_sentences(debug=False):
                 sections = load_settings(path, known)
-            context.default_map = flatten(sections, context.command.name or "", parameters)
+                values = flatten(sections, context.command.name or "", parameters)
+            context.default_map = values
         return path
 
     shared = {
@@ -136,13 +144,14 @@ def as_command(
         for name, annotation in shared.items()
     ]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()]
+    extra, keyword = extra[:1], [*keyword, *extra[1:]]  # --config goes first: it may set --data-dir
     command.__name__ = function.__name__
     command.__doc__ = unwrapped(function.__doc__)
-    command.__annotations__ = {p.name: p.annotation for p in [*keyword, *extra]}
+    command.__annotations__ = {p.name: p.annotation for p in [*extra, *keyword]}
     for parameter in [*keyword, *extra]:
         # The names follow one rule (see `pipeline --help`); in each option's help they are noise.
         get_args(parameter.annotation)[1].show_envvar = False
-    command.__signature__ = inspect.Signature([*keyword, *extra])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*extra, *keyword])  # type: ignore[attr-defined]
     return command
 
 
@@ -156,11 +165,35 @@ def flatten(
     sections: dict[str, dict[str, Any]], command: str, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The values of a settings file that concern one command (all sections for `all`)."""
-    wanted = [command] if command in STAGES else [*STAGES]
+    wanted = [*STAGES] if command == "all" else [command]
     values = dict(sections.get("", {}))
     for stage in wanted:
         values |= sections.get(stage, {})
-    return {name: value for name, value in values.items() if name in parameters}
+    return {
+        name: as_option(name, value, parameters[name])
+        for name, value in values.items()
+        if name in parameters
+    }
+
+
+def as_option(name: str, value: Any, parameter: inspect.Parameter) -> Any:
+    """A value from a file as its option takes it: one word will do for a list of one.
+
+    Raises UsageError for a list where one value is wanted, and for YAML's surprises (an unquoted
+    `no` is not the word "no").
+    """
+    kind = str(get_args(parameter.annotation)[0])
+    option = f"--{name.replace('_', '-')}"
+    if "list" in kind:
+        return value if isinstance(value, list) else [value]
+    if isinstance(value, list | dict):
+        raise UsageError(f"{option} takes one value, but the settings file has {value!r}.")
+    if isinstance(value, bool) and "bool" not in kind:
+        raise UsageError(
+            f"{option} takes no yes or no, but the settings file has {value!r}.",
+            "Put the word into quotes.",
+        )
+    return value
 
 
 def merge_parameters(functions: Collection[StageFunction]) -> dict[str, inspect.Parameter]:

@@ -47,7 +47,7 @@ def sha256_file(path: Path) -> str:
 def fingerprint(value: Any) -> str:
     """A short hash of anything that JSON can express, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return sha256_bytes(text.encode())[:32]
+    return sha256_bytes(text.encode("utf-8", "surrogatepass"))[:32]
 
 
 def sync(path: Path) -> None:
@@ -73,7 +73,7 @@ def replace(temporary: Path, final: Path) -> None:
 def temporary_beside(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the directory of `path`; what is left there is deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unique = f"{os.getpid()}-{sha256_bytes(path.name.encode())[:8]}"
+    unique = f"{os.getpid()}-{sha256_bytes(os.fsencode(path.name))[:8]}"
     temporary = path.parent / f"{TEMPORARY_PREFIX}{unique}"
     try:
         yield temporary
@@ -105,7 +105,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, encode_json(value, indent=2) + b"\n")
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -115,7 +115,15 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def json_lines(rows: list[dict[str, Any]]) -> bytes:
     """One JSON object a line, as UTF-8."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    return b"".join(encode_json(row) + b"\n" for row in rows)
+
+
+def encode_json(value: Any, indent: int | None = None) -> bytes:
+    """`value` as JSON in UTF-8; escaped where a file name holds bytes that are no UTF-8."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent).encode()
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -124,7 +132,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises PipelineError naming file and line for a line that is no JSON object.
     """
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    # Not splitlines(): a title may hold a character that only Python takes for a line end.
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -1,6 +1,7 @@
 """What a stage leaves about its work: `stage.json`, and a journal while it is still at it."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def read_journal(path: Path) -> list[tuple[Output, bool]]:
     if not path.is_file():
         return []
     lines = []
-    for line in path.read_text("utf-8", errors="replace").splitlines():
+    for line in path.read_text("utf-8", errors="replace").split("\n"):
         try:
             value = json.loads(line)
             output, is_written = Output.from_json(value), bool(value["written"])
@@ -113,4 +114,6 @@ def read_journal(path: Path) -> list[tuple[Output, bool]]:
 def is_inside(name: str) -> bool:
     """Whether a name from a record stays inside its directory."""
     path = Path(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    if os.name == "nt" and ("\\" in name or ":" in name):
+        return False
+    return bool(name) and not path.is_absolute() and ".." not in path.parts

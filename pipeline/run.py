@@ -11,11 +11,11 @@ Killed at any moment, the next run continues: every write is announced in a jour
 file gets its name, and the record is written last.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace as replace_fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from pipeline.errors import PipelineError, Stopped
 from pipeline.files import (
     TEMPORARY_PREFIX,
     FileFact,
+    encode_json,
     fingerprint,
     remove_temporary,
     replace,
@@ -34,7 +35,10 @@ from pipeline.files import (
     write_json,
 )
 from pipeline.records import JOURNAL, RECORD, Output, Record
-from pipeline.workspace import STAGES, Condition, Workspace, as_settings
+from pipeline.workspace import STAGES, Condition, Workspace, as_settings, is_document
+
+# Files that only make sense together with those beside them.
+WHOLE = (".parquet", ".gguf", ".safetensors")
 
 
 @contextmanager
@@ -48,11 +52,13 @@ def open_run(
     force: bool = False,
     overwrite_edited: bool = False,
     restore_deleted: bool = False,
+    unfinished: bool = False,
 ) -> Iterator["StageRun"]:
     """Open a stage's directory for work; its record is complete when the block ends well.
 
     `version` is that of the stage's code: raise it when the same input would give another output.
-    `settings` are those that shape the output. On an exception the record says `partial`.
+    `settings` are those that shape the output; `unfinished` says that something was left to do
+    although the record is complete. On an exception the record says `partial`.
 
     Raises PipelineError if another process works in the same directory, and Stopped in place of
     KeyboardInterrupt where the stage can go on from what is saved.
@@ -78,7 +84,7 @@ def open_run(
         run = StageRun(
             workspace, stage, version, as_settings(settings),
             [workspace.fact(path) for path in inputs],
-            force, overwrite_edited, restore_deleted,
+            force, overwrite_edited, restore_deleted, unfinished,
         )  # fmt: skip
         yield from run._work()
     finally:
@@ -99,6 +105,7 @@ class StageRun:
         force: bool,
         overwrite_edited: bool,
         restore_deleted: bool,
+        unfinished: bool,
     ) -> None:
         self.workspace = workspace
         self.stage = STAGES[stage]
@@ -116,7 +123,7 @@ class StageRun:
         self.condition: Condition = workspace.examine(
             stage, settings=settings, inputs=inputs, version=version
         )
-        asked = force or (overwrite_edited and bool(self.condition.edited))
+        asked = force or unfinished or (overwrite_edited and bool(self.condition.edited))
         asked = asked or (restore_deleted and bool(self.condition.deleted))
         self.is_fresh = self.condition.holds and not asked
         self._outputs = dict(self._before.outputs) if self._before else {}
@@ -135,13 +142,18 @@ class StageRun:
         if output is None:
             return "write"
         if not (self.directory / name).is_file():
-            plan = "write" if self._restore_deleted or not self.stage.curated else "deleted"
+            stays = is_document(self.stage, name) and not self._restore_deleted
+            plan = "deleted" if stays else "write"
         elif self.workspace.is_edited(self.directory, output):
             plan = "write" if self._overwrite_edited else "edited"
         else:
             plan = "current" if output.key == key and not self._force else "write"
         if plan != "write":
             self._touched.add(name)
+        if plan in {"edited", "deleted"} and output.key != key:
+            # It was made from something else. Should the former content come back, by an undo in
+            # an editor, it is the person's all the same, and not a fresh output.
+            self._outputs[name] = replace_fields(output, key=key, sha256="", known=set())
         return plan
 
     def row(self, name: str) -> dict[str, Any] | None:
@@ -150,11 +162,13 @@ class StageRun:
         return output.row if output else None
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """The notes of all outputs that are still there, by name."""
+        """The notes of all outputs that this run wants or a person edited, by name."""
         return {
             name: output.row
             for name, output in sorted(self._outputs.items())
-            if output.row is not None and (self.directory / name).is_file()
+            if output.row is not None
+            and (self.directory / name).is_file()
+            and (name in self._touched or self.workspace.is_edited(self.directory, output))
         }
 
     def write(
@@ -210,20 +224,24 @@ class StageRun:
             )
             return False
         self._note(output, written=False)
-        replace(temporary, path)
-        self._note(output, written=True)
-        self._outputs[output.name] = output
+        try:
+            replace(temporary, path)
+            self._note(output, written=True)
+        finally:  # stopped between rename and note, the file is ours all the same
+            if path.is_file() and sha256_file(path) == output.sha256:
+                self._outputs[output.name] = output
         return True
 
     def _note(self, output: Output, written: bool) -> None:
-        line = json.dumps({**output.as_json(), "written": written}, ensure_ascii=False)
-        with (self.directory / JOURNAL).open("a", encoding="utf-8") as journal:
-            journal.write(line + "\n")
+        line = encode_json({**output.as_json(), "written": written}) + b"\n"
+        with (self.directory / JOURNAL).open("ab") as journal:
+            journal.write(line)
 
     def _work(self) -> Iterator["StageRun"]:
         """Yield the run, with the record written before and after."""
         for name in self.condition.edited:
-            say(f"{self.directory / name} was edited by hand: kept.")
+            if not self._overwrite_edited:
+                say(f"{self.directory / name} was edited by hand: kept.")
         if self.is_fresh:
             yield self
             return
@@ -231,6 +249,7 @@ class StageRun:
             self.is_fresh = True
             yield self
             return
+        self._refuse_unknown_files()
         self.directory.mkdir(parents=True, exist_ok=True)
         remove_temporary(self.directory)
         start = _now()
@@ -248,15 +267,33 @@ class StageRun:
 
     def _is_kept_whole(self) -> bool:
         """Whether a hand-edited file that only makes sense with its siblings bars a new run."""
-        edited = [name for name in self.condition.edited if name.endswith((".parquet", ".gguf"))]
-        if not edited or self._overwrite_edited or self._force:
+        edited = [name for name in self.condition.edited if name.endswith(WHOLE)]
+        if not edited or self._overwrite_edited:
             return False
+        if self.condition.state == "partial":
+            raise PipelineError(
+                f"{self.directory} is unfinished, and {edited[0]} in it was changed by hand.",
+                f"`pipeline {self.stage.name} --overwrite-edited` makes it anew; move the file "
+                "away first to keep it.",
+            )
         self.warn(
             f"{self.directory / edited[0]} was changed by hand, so {self.directory} is kept as it "
             f"is, although {self.condition.why[0] if self.condition.why else 'it is unfinished'}. "
             f"`pipeline {self.stage.name} --overwrite-edited` makes it anew."
         )
         return True
+
+    def _refuse_unknown_files(self) -> None:
+        """Files of a stage's kind that no record explains may be a person's work of hours."""
+        if self.stage.curated or self._before is not None or self._overwrite_edited:
+            return
+        found = self.workspace.files(self.stage.name, ("*", "data/*"))
+        if found:
+            raise PipelineError(
+                f"{found[0]} is there already, and no record says where it came from.",
+                f"Move {self.directory} away, or replace what is in it with "
+                f"`pipeline {self.stage.name} --overwrite-edited`.",
+            )
 
     def _stopped(self) -> PipelineError:
         if self.stage.resumable:

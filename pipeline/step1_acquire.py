@@ -26,6 +26,7 @@ from pipeline.run import StageRun, open_run
 from pipeline.workspace import Workspace
 
 VERSION = 1
+MISSED = "not fetched"
 SUFFIXES = (".txt", ".md")
 SAMPLE_RIGHTS = "public domain (CC0 1.0), written for this sample library"
 
@@ -64,10 +65,13 @@ def acquire(
     workspace = Workspace(data_dir)
     wants_books = topic is not None or search is not None
     roots = [Path(item).expanduser() for item in source or []]
+    if not roots and not wants_books and keep_what_is_there(workspace):
+        return
     if not roots and not wants_books:
         roots, rights = [sample_library()], SAMPLE_RIGHTS
         say("No --source, --topic or --search: taking the sample library.")
     files = list_files(roots)
+    unfinished = bool(wants_books and missed(workspace))
     settings: dict[str, Any] = {"source": sorted(map(str, source or [])), "rights": rights}
     if wants_books:
         settings |= {
@@ -77,6 +81,7 @@ def acquire(
     with open_run(
         workspace, "acquire", version=VERSION, settings=settings, inputs=files, force=force,
         overwrite_edited=overwrite_edited, restore_deleted=restore_deleted,
+        unfinished=unfinished,
     ) as run:  # fmt: skip
         if not run.is_fresh:
             take_files(run, files, rights)
@@ -86,8 +91,35 @@ def acquire(
                     topic=topic, search=search, languages=languages, limit=num_records
                 )
                 fetch_books(run, client, books, num_records)
-            finish(run, topic or search)
+            finish(run)
     report(workspace, run)
+
+
+def keep_what_is_there(workspace: Workspace) -> bool:
+    """Whether `1_raw` holds other texts than the sample library, which is then not for it.
+
+    Raises PipelineError if an earlier run was stopped: only its options can tell what is missing.
+    """
+    record = workspace.record("acquire")
+    texts = workspace.files("acquire", ("*.txt",))
+    asked = record is not None and (record.settings["source"] or "num_records" in record.settings)
+    if asked and record is not None and record.status != "complete":
+        raise PipelineError(
+            f"{workspace.directory('acquire')} is unfinished.",
+            "Run `pipeline acquire` again with its --source, --topic or --search.",
+        )
+    if asked or (record is None and texts):
+        say(
+            f"acquire: nothing asked for, so the {len(texts)} documents of 1_raw stand (up to date)"
+        )
+        return True
+    return False
+
+
+def missed(workspace: Workspace) -> int:
+    """How many books could not be fetched last time, and may be there now."""
+    record = workspace.record("acquire")
+    return int(record.counts.get(MISSED, 0)) if record else 0
 
 
 def list_files(roots: Iterable[Path]) -> list[Path]:
@@ -119,11 +151,13 @@ def take_files(run: StageRun, files: list[Path], rights: str | None) -> None:
     """Copy local files into `1_raw`, each under a safe name of its own; empty ones are refused."""
     taken: set[str] = set()
     with progress("acquire", len(files), "files") as advance:
-        for path in files:
+        for path in sorted(files):
             fact = run.workspace.fact(path)
+            origin = fingerprint(fact.path)[:8]
             name = f"{slug(path.stem) or 'text'}.txt"
-            if name in taken:  # two folders may hold files of one name
-                name = f"{name[:-4]}-{sha256_bytes(fact.path.encode())[:8]}.txt"
+            if name in taken or (run.row(name) or {}).get("origin", origin) != origin:
+                # Two folders, in this run or an earlier one, hold files of one name.
+                name = f"{name[:-4]}-{origin}.txt"
             taken.add(name)
             advance(note=name)
             key = fingerprint([VERSION, fact.sha256, rights])
@@ -138,7 +172,7 @@ def take_files(run: StageRun, files: list[Path], rights: str | None) -> None:
             modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             row: dict[str, Any] = {
                 "id": name[:-4], "title": None, "authors": [], "languages": [], "subjects": [],
-                "rights": rights, "source": path.name,
+                "rights": rights, "source": plain(path.name), "origin": origin,
                 "retrieved_at": modified.isoformat(timespec="seconds"),
             }  # fmt: skip
             run.write(name, data, key, finished(row, name, data))
@@ -146,8 +180,9 @@ def take_files(run: StageRun, files: list[Path], rights: str | None) -> None:
 
 def fetch_books(run: StageRun, client: GutendexClient, books: Iterable[Book], wanted: int) -> None:
     """Download the books that are not there yet; refused ones are named, not fatal."""
+    found = 0
     with progress("acquire", wanted, "books") as advance:
-        for book in books:
+        for found, book in enumerate(books, 1):  # noqa: B007 - counted for afterwards
             name = file_name(book.id, book.title)
             advance(note=name)
             plan = run.plan(name, book.text_url)
@@ -161,15 +196,27 @@ def fetch_books(run: StageRun, client: GutendexClient, books: Iterable[Book], wa
                 data = client.download(book)
             except DownloadRefused as refusal:
                 refuse(run, f"{book.title} ({book.id})", refusal.reason)
+                run.counts[MISSED] = run.counts.get(MISSED, 0) + 1
                 continue
             row = {
-                "id": str(book.id), "title": book.title, "authors": book.authors,
+                "id": str(book.id), "title": plain(book.title),
+                "authors": [plain(author) for author in book.authors],
                 "languages": book.languages, "subjects": book.subjects,
                 "rights": "public domain in the USA" if book.copyright is False else "unknown",
                 "source": book.text_url,
                 "retrieved_at": datetime.now(UTC).isoformat(timespec="seconds"),
             }  # fmt: skip
             run.write(name, data, book.text_url, finished(row, name, data))
+    if not found:
+        raise PipelineError(
+            "No books were found for what was asked.",
+            "Try another --topic (horror, poetry, adventure, ...), --search or --languages.",
+        )
+
+
+def plain(text: str) -> str:
+    """`text` without the halves of characters that no UTF-8 file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def finished(row: dict[str, Any], name: str, data: bytes) -> dict[str, Any]:
@@ -190,19 +237,18 @@ def refuse(run: StageRun, what: str, reason: str) -> None:
     run.warn(f"{what} was left out: {reason}.")
 
 
-def finish(run: StageRun, asked: str | None) -> None:
+def finish(run: StageRun) -> None:
     """Write the catalogue. Raises PipelineError if there is nothing to put into it."""
     earlier = [name for name in run.carry_on() if name.endswith(".txt")]
     if earlier:
         run.counts["of earlier runs"] = len(earlier)
     rows = list(run.rows().values())
-    if not rows and asked:
+    counts = run.counts
+    if not any(counts.get(word) for word in ("new", "already there", "deleted by hand")):
         raise PipelineError(
-            f"No books were found for {asked!r}.",
-            "Try another --topic (horror, poetry, adventure, ...), --search or --languages.",
+            f"There is no text in what was asked for: {counts.get('refused', 0)} left out.",
+            "The reasons are above.",
         )
-    if not rows:
-        raise PipelineError("There is no text in any of the files given with --source.")
     run.counts["documents"] = len(rows)
     run.counts["bytes"] = sum(row["bytes"] for row in rows)
     run.write("catalog.jsonl", json_lines(rows))

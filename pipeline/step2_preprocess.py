@@ -50,9 +50,7 @@ def preprocess(
     Only texts that are new or changed are cleaned again. A file whose body cannot be told from
     its boilerplate is rejected by name, never passed through.
     """
-    for rule in skip_rule or []:
-        if rule not in RULE_NAMES:
-            raise UsageError(f"--skip-rule {rule}: no such rule.", nearest(rule, RULE_NAMES))
+    check_rules(skip_rule)
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("preprocess")
     texts = [path for path in inputs if path.suffix == ".txt"]
@@ -63,6 +61,7 @@ def preprocess(
         overwrite_edited=overwrite_edited, restore_deleted=restore_deleted,
     ) as run:  # fmt: skip
         if not run.is_fresh:
+            warn_of_others(run)
             catalog = read_catalog(inputs)
             rules = tuple(rule for rule in RULES if rule.name not in skipped)
             with progress("preprocess", len(texts), "texts") as advance:
@@ -71,6 +70,20 @@ def preprocess(
                     clean_one(run, path, catalog.get(path.name, {}), rules, unwrap)
             finish(run, len(texts))
     report(workspace, run)
+
+
+def check_rules(skip_rule: list[str] | None) -> None:
+    """Raise UsageError for the first name that is not a cleaning rule's."""
+    for rule in skip_rule or []:
+        if rule not in RULE_NAMES:
+            raise UsageError(f"--skip-rule {rule}: no such rule.", nearest(rule, RULE_NAMES))
+
+
+def warn_of_others(run: StageRun) -> None:
+    """Name the files of `1_raw` that are not read, such as a `.md` put there by hand."""
+    for path in run.workspace.files("acquire"):
+        if path.suffix != ".txt" and path.name != CATALOG:
+            run.warn(f"{path} is not a .txt file: left out.")
 
 
 def read_catalog(inputs: list[Path]) -> dict[str, dict[str, Any]]:
@@ -86,9 +99,8 @@ def clean_one(
     name, rejected = path.name, f"rejected/{path.name}"
     about = {key: known.get(key) for key in FROM_CATALOG}
     key = run.key(run.workspace.fact(path).sha256, about)
-    for earlier in (name, rejected):
-        if run.plan(earlier, key) != "write":
-            return
+    if run.plan(name, key) != "write" or run.plan(rejected, key) == "current":
+        return
     row: dict[str, Any] = {"file": name, "document_id": path.stem}
     try:
         document = clean_document(path.read_bytes(), unwrap=unwrap, rules=rules)

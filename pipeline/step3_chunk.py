@@ -49,9 +49,7 @@ def chunk(
     Writes Parquet files that any tool can read (text, document, place in it, title, authors) and
     `documents.jsonl`, one line a document.
     """
-    minimum = chunk_size * 6 // 7 if minimum_size is None else minimum_size
-    if minimum > chunk_size:
-        raise UsageError(f"--minimum-size {minimum} is above --chunk-size {chunk_size}.")
+    minimum = minimum_of(chunk_size, minimum_size)
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("chunk")
     texts = [path for path in inputs if path.suffix == ".txt"]
@@ -79,6 +77,14 @@ def chunk(
     report(workspace, run)
 
 
+def minimum_of(chunk_size: int, minimum_size: int | None) -> int:
+    """The least size of a chunk. Raises UsageError if it is above the most."""
+    minimum = chunk_size * 6 // 7 if minimum_size is None else minimum_size
+    if minimum > chunk_size:
+        raise UsageError(f"--minimum-size {minimum} is above --chunk-size {chunk_size}.")
+    return max(minimum, 1)
+
+
 def write_chunks(
     run: StageRun,
     folder: Path,
@@ -88,6 +94,10 @@ def write_chunks(
 ) -> list[dict[str, Any]]:
     """Write the shards of both splits; returns a row for each document."""
     fraction, seed = settings["validation_fraction"], settings["split_seed"]
+    blank = [path for path in texts if path.stat().st_size < 1000 and not read_text(path).strip()]
+    for path in blank:
+        run.warn(f"{path} is empty: left out.")
+    texts = [path for path in texts if path not in blank]
     sizes = [(path.stem, path.stat().st_size) for path in texts]
     held_out = validation_ids(sizes, fraction, seed)
     rows: list[dict[str, Any]] = []
@@ -100,9 +110,6 @@ def write_chunks(
         for path in texts:
             advance(note=path.name)
             text = read_text(path)
-            if not text.strip():
-                run.warn(f"{path} is empty: left out.")
-                continue
             pieces = chunk_text(text, settings["chunk_size"], settings["minimum_size"])
             for_training = 0 if path.stem in held_out else len(pieces)
             if len(texts) == 1 and fraction:
@@ -119,7 +126,9 @@ def write_chunks(
             counts["validation"] += len(chunks) - for_training
             counts["characters"] += len(text)
     if not counts["train"]:
-        raise PipelineError(f"No text is left to train on in {texts[0].parent}.")
+        raise PipelineError(f"No text is left to train on in {run.inputs[0].path}.")
+    if fraction and not counts["validation"]:
+        run.warn("There is too little text to hold any out: a model could not be scored on it.")
     run.counts |= counts
     return rows
 

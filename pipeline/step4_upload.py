@@ -51,12 +51,9 @@ def upload(
     Without --repo-id nothing leaves this machine. The token for pushing comes from `hf auth login`
     or HF_TOKEN.
     """
-    if repo_id is not None:
-        check_repo_id(repo_id)
+    check_target(repo_id)
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("upload")
-    if repo_id is not None:
-        find_token()
     settings = {"repo_id": repo_id, "dataset_name": dataset_name, "licence": licence}
     with open_run(
         workspace, "upload", version=VERSION, settings=settings, inputs=inputs, force=force,
@@ -70,6 +67,13 @@ def upload(
     if repo_id is not None:
         url = push_folder(run.directory, repo_id, repo_type="dataset", private=private)
     report(workspace, run, url)
+
+
+def check_target(repo_id: str | None) -> None:
+    """Raise PipelineError if `repo_id` cannot name a repository, or there is no token for it."""
+    if repo_id is not None:
+        check_repo_id(repo_id)
+        find_token()
 
 
 def build(run: StageRun, folder: Path, inputs: list[Path], settings: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from pipeline.console import say
 from pipeline.corpus.shards import Document, find_splits, read_documents
 from pipeline.corpus.splits import validation_ids
 from pipeline.errors import PipelineError
+from pipeline.files import fingerprint
 from pipeline.hub.client import fetch_dataset
 from pipeline.run import StageRun, open_run
 from pipeline.training.base_model import (
@@ -121,11 +122,15 @@ def train(
     settings.check()
     workspace = Workspace(data_dir)
     inputs = parquet_files(workspace, dataset)
+    base_model = absolute(base_model)
     check_base_model(base_model, revision)
-    chosen = {**settings.as_dict(), "base_model": base_model, "revision": revision}
+    chosen = settings.as_dict() | {
+        "base_model": base_model, "base_files": base_files(workspace, base_model),
+        "revision": revision, "dataset": dataset and absolute(dataset),
+    }  # fmt: skip
     with open_run(
-        workspace, "train", version=VERSION, settings=chosen | {"dataset": dataset}, inputs=inputs,
-        force=force, overwrite_edited=overwrite_edited,
+        workspace, "train", version=VERSION, settings=chosen, inputs=inputs, force=force,
+        overwrite_edited=overwrite_edited,
     ) as run:  # fmt: skip
         if not run.is_fresh:
             training, held_out = read_splits(inputs, seed)
@@ -143,6 +148,27 @@ def train(
                 },
             }
     report(workspace, run)
+
+
+def absolute(name: str) -> str:
+    """A path as it can be found from anywhere; a Hub id or another name stays as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
+
+
+def base_files(workspace: Workspace, base_model: str) -> str | None:
+    """A fingerprint of a base model on this disk, so that other weights are noticed.
+
+    Sizes of the weights and the content of the configuration: hashing 16 GB takes too long for a
+    look. None for a model from elsewhere, whose revision says which it is.
+    """
+    path = Path(base_model)
+    if not path.exists():
+        return None
+    files = sorted(path.glob("*.*")) if path.is_dir() else [path]
+    sizes = [(file.name, file.stat().st_size) for file in files if file.is_file()]
+    configs = [workspace.fact(file).sha256 for file in files if file.suffix == ".json"]
+    return fingerprint([sizes, configs])
 
 
 def parquet_files(workspace: Workspace, dataset: str | None) -> list[Path]:

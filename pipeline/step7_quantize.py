@@ -59,9 +59,7 @@ def quantize(
     A failure or a crash in llama.cpp ends the stage with one sentence and the path of the log;
     the adapter is not touched.
     """
-    kinds = list(
-        dict.fromkeys(check_quantization(kind).name for kind in quantization or ["q4_k_m"])
-    )
+    kinds = chosen_kinds(quantization)
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("quantize")
     with open_run(
@@ -76,6 +74,12 @@ def quantize(
                 export(run, scratch, out, kinds, model_name)
                 run.adopt(out)
     report(workspace, run)
+
+
+def chosen_kinds(quantization: list[str] | None) -> list[str]:
+    """The types to make, each once. Raises UsageError for one that llama.cpp does not have."""
+    wanted = quantization or ["q4_k_m"]
+    return list(dict.fromkeys(check_quantization(kind).name for kind in wanted))
 
 
 def export(

@@ -94,6 +94,7 @@ class Workspace:
     """
 
     def __init__(self, root: Path) -> None:
+        root = root.expanduser()
         if root.exists() and not root.is_dir():
             raise PipelineError(
                 f"{root} is a file, but the data directory must be a directory.",
@@ -124,9 +125,10 @@ class Workspace:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PipelineError(
                 f"{path} is not a stage record that can be read.",
-                "Delete it to let the stage look at its files afresh.",
+                "Move the directory away and run the stage again.",
             ) from error
-        if unsafe := next((name for name in record.outputs if not is_inside(name)), None):
+        unsafe = next((name for name in record.outputs if not is_inside(name)), None)
+        if unsafe is not None:
             raise PipelineError(f"{path} names a file outside its directory: {unsafe!r}.")
         for output, is_written in read_journal(self.directory(stage) / JOURNAL):
             self._replay(record, output, is_written)
@@ -216,15 +218,22 @@ class Workspace:
         if settings is not None:
             why += differences(record.settings, as_settings(settings))
         if inputs is None and spec.reads:
-            inputs = [self.fact(path) for path in self.files(spec.reads, spec.takes)]
+            inputs = [self.fact(path) for path in self._sources(spec, record)]
         if inputs is not None:
             why += changed_inputs(record.inputs, inputs)
-        if not spec.curated:
-            why += [f"{name} is missing" for name in found["deleted"]]
-            found["deleted"] = []
+        why += [f"{n} is missing" for n in found["deleted"] if not is_document(spec, n)]
+        found["deleted"] = [name for name in found["deleted"] if is_document(spec, name)]
         if why:
             return Condition("stale", why, **found)
         return Condition("edited" if any(found.values()) else "fresh", **found)
+
+    def _sources(self, spec: Stage, record: Record) -> list[Path]:
+        """The files that the stage would read now; those of its record if they lay elsewhere."""
+        assert spec.reads
+        directory = STAGES[spec.reads].directory
+        if all(fact.path.startswith(f"{directory}/") for fact in record.inputs):
+            return self.files(spec.reads, spec.takes)
+        return [path for fact in record.inputs if (path := self.root / fact.path).is_file()]
 
     def is_edited(self, directory: Path, output: Output) -> bool:
         """Whether the file's content is none that the stage gave it. False if it is not there."""
@@ -242,6 +251,11 @@ class Workspace:
             "deleted": [o.name for o in outputs if not (directory / o.name).is_file()],
             "added": sorted(present - set(record.outputs)) if curated else [],
         }
+
+
+def is_document(stage: Stage, name: str) -> bool:
+    """Whether an output is a document that a person may delete, rather than an account of them."""
+    return stage.curated and name.endswith(".txt") and "/" not in name
 
 
 def as_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.books.sample import sample_library
 from tests.chain import pipeline
 from tests.gutendex_server import GutendexServer
 
@@ -47,7 +48,7 @@ def test_an_empty_file_is_named_and_the_others_are_taken(tmp_path: Path) -> None
 def test_nothing_but_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_bytes(b" \n")
     text = complaint("acquire", "--source", tmp_path / "empty.txt", "--data-dir", tmp_path / "data")
-    assert "There is no text in any of the files given with --source." in text
+    assert "There is no text in what was asked for: 1 left out." in text
 
 
 def test_a_topic_that_no_book_has(tmp_path: Path) -> None:
@@ -55,7 +56,10 @@ def test_a_topic_that_no_book_has(tmp_path: Path) -> None:
         text = complaint(
             "all", "--topic", "zzz", "--gutendex-url", server.url, "--data-dir", tmp_path
         )
-    assert "No books were found for 'zzz'." in text
+        assert "No books were found" in text
+        # nor does it pass for success where other books are there already
+        pipeline("acquire", "--source", sample_library(), "--data-dir", tmp_path)
+        complaint("acquire", "--topic", "zzz", "--gutendex-url", server.url, "--data-dir", tmp_path)
 
 
 def test_no_network(tmp_path: Path) -> None:
@@ -126,6 +130,26 @@ def test_pushing_without_a_token_is_refused_before_any_work(tmp_path: Path) -> N
     assert "No Hugging Face token" in text
     assert "hf auth login" in text
     assert (data / "4_dataset" / "stage.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--skip-rule", "nosuch"),
+        ("--quantization", "q9"),
+        ("--base-model", "/nowhere"),
+        ("--learning-rate", "-1"),
+        ("--minimum-size", "8000"),
+        ("--repo-id", "a/b/c"),
+    ],
+)
+def test_all_refuses_a_late_stages_option_before_any_work(
+    tmp_path: Path, option: str, value: str
+) -> None:
+    result = pipeline("all", option, value, "--data-dir", tmp_path / "data", code=None)
+    assert result.returncode in {1, 2}
+    assert value in result.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def prepared(tmp_path: Path) -> Path:

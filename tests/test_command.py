@@ -130,6 +130,37 @@ def test_a_typo_in_a_settings_file_names_line_and_nearest_key(
     assert "Did you mean 'chunk-size'?" in output
 
 
+def test_what_is_asked_for_once_cannot_stand_in_a_file(app: typer.Typer, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("chunk:\n  force: true\n")
+    assert "unknown key 'force'" in run(app, "all", "--config", str(file), code=2)
+
+
+def test_a_list_of_one_needs_no_brackets(app: typer.Typer, seen: Seen, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("acquire:\n  source: my books\n")
+    run(app, "acquire", "--config", str(file))
+    assert seen["acquire"][1] == ["my books"]
+
+
+@pytest.mark.parametrize("value", ["[1, 2]", "no", "{a: 1}"])
+def test_a_value_of_the_wrong_shape_is_refused(
+    app: typer.Typer, tmp_path: Path, value: str
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"chunk:\n  chunk-size: {value}\n")
+    assert "--chunk-size takes" in run(app, "chunk", "--config", str(file), code=2)
+
+
+def test_a_settings_file_named_by_the_environment_may_set_the_data_directory(
+    app: typer.Typer, seen: Seen, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"data-dir: {tmp_path / 'there'}\n")
+    run(app, "chunk", PIPELINE_CHUNK_CONFIG=str(file))
+    assert seen["chunk"][0] == tmp_path / "there"
+
+
 def failing(error: BaseException) -> typer.Typer:
     def chunk() -> None:
         raise error

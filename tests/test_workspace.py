@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import run
 from pipeline.errors import PipelineError, Stopped
 from pipeline.records import JOURNAL, RECORD
 from pipeline.run import StageRun, open_run
@@ -269,7 +270,7 @@ def test_a_broken_record_is_named(workspace: Workspace, damage: str) -> None:
         state(workspace, "preprocess")
 
 
-@pytest.mark.parametrize("name", ["../x.txt", "/etc/passwd", "a/../../b", "..\\x"])
+@pytest.mark.parametrize("name", ["../x.txt", "/etc/passwd", "a/../../b", ""])
 def test_a_record_cannot_reach_outside_its_directory(workspace: Workspace, name: str) -> None:
     shout(workspace)
     path = workspace.directory("preprocess") / RECORD
@@ -342,6 +343,78 @@ def test_killed_at_any_write_the_next_run_gives_the_same_files(
     assert state(again, "preprocess") == "fresh"
     leftovers = [p.name for p in again.directory("preprocess").iterdir() if p.name[0] == "."]
     assert leftovers == []
+
+
+def test_stopped_between_rename_and_note_a_file_is_not_taken_for_a_hand_edit(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shout(workspace, suffix="?")
+    rename = run.replace
+
+    def rename_and_stop(temporary: Path, final: Path) -> None:
+        rename(temporary, final)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "replace", rename_and_stop)
+    with pytest.raises(Stopped):
+        shout(workspace)
+    monkeypatch.undo()
+    assert shout(Workspace(workspace.root), suffix="#") == list(DOCUMENTS)
+
+
+def test_an_edit_that_was_undone_after_the_settings_changed_is_still_the_persons(
+    workspace: Workspace,
+) -> None:
+    shout(workspace)
+    edited = workspace.directory("preprocess") / "beta.txt"
+    former = edited.read_text()
+    edited.write_text("by hand")
+    shout(workspace, suffix="?")
+    edited.write_text(former)
+    condition = Workspace(workspace.root).examine("preprocess")
+    assert (condition.state, condition.edited) == ("edited", ["beta.txt"])
+
+
+def test_files_that_no_record_explains_are_not_built_over(workspace: Workspace) -> None:
+    shout(workspace)
+    join(workspace)
+    (workspace.directory("chunk") / RECORD).unlink()
+    with pytest.raises(PipelineError, match="no record says where it came from"):
+        join(workspace)
+    assert join(workspace, overwrite_edited=True)
+    assert state(workspace, "chunk") == "fresh"
+
+
+def test_an_edited_shard_is_kept_with_its_siblings_even_when_forced(workspace: Workspace) -> None:
+    shout(workspace)
+    join(workspace)
+    (workspace.directory("chunk") / "all.parquet").write_text("by hand")
+    assert not join(workspace, force=True)
+
+
+def test_a_lost_report_is_made_again_and_no_deleted_document(workspace: Workspace) -> None:
+    with open_run(workspace, "preprocess", version=1, settings={}) as stage:
+        stage.write("report.jsonl", b"{}")
+    (workspace.directory("preprocess") / "report.jsonl").unlink()
+    condition = workspace.examine("preprocess", inputs=[])
+    assert (condition.state, condition.why) == ("stale", ["report.jsonl is missing"])
+
+
+def test_inputs_from_elsewhere_are_looked_for_there(workspace: Workspace, tmp_path: Path) -> None:
+    other = tmp_path / "other.parquet"
+    other.write_text("x")
+    with open_run(workspace, "train", version=1, settings={}, inputs=[other]) as stage:
+        stage.write("adapter_model.safetensors", b"x")
+    assert state(workspace, "train") == "fresh"
+    other.write_text("y")
+    assert state(workspace, "train") == "stale"
+
+
+@pytest.mark.parametrize("name", ["a\u2028b.txt", "a\\b.txt", "caf\udce9.txt", "a\nb.txt"])
+def test_odd_file_names_do_not_stop_a_stage(workspace: Workspace, name: str) -> None:
+    (workspace.directory("acquire") / name).write_text("Odd.\n")
+    assert name in shout(workspace)
+    assert state(workspace, "preprocess") == "fresh"
 
 
 def test_a_journal_line_cut_short_is_ignored(workspace: Workspace) -> None:
