@@ -7,6 +7,7 @@ pipeline generate "It was a dark"     the finished model goes on
 """
 
 import inspect
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,10 +92,10 @@ def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     stages = survey(workspace)
     console.print_table(table(stages))
     following = next((stage.name for stage in stages if not stage.condition.holds), None)
+    place = "" if data_dir == DEFAULT_DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
     if following is None:
-        typer.echo('Everything is up to date. Try it: pipeline generate "It was a dark night"')
+        typer.echo(f'Everything is up to date. Try it: pipeline generate "It was late"{place}')
     else:
-        place = "" if data_dir == DEFAULT_DATA_DIR else f" --data-dir {data_dir}"
         typer.echo(f"Next: pipeline {following}{place}")
     workspace.hashes.save()
 

@@ -143,7 +143,8 @@ def _plain_lines(label: str, total: float | None, unit: str) -> Advance:
 def print_table(table: dict[str, Any]) -> None:
     """Print rows to stdout as a table: drawn on a terminal, aligned columns elsewhere.
 
-    `table` has `columns` (names) and `rows` (column -> text, or (text, style)).
+    `table` has `columns` (names), `rows` (column -> text, or (text, style)), and `long` (names of
+    columns whose text may take several lines).
     """
     cells = [[_cell(row[column]) for column in table["columns"]] for row in table["rows"]]
     if not sys.stdout.isatty():
@@ -153,11 +154,14 @@ def print_table(table: dict[str, Any]) -> None:
             padded = "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
             sys.stdout.write(padded.rstrip() + "\n")
         return
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*table["columns"], header_style="bold")
+    drawn = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for column in table["columns"]:
+        drawn.add_column(column, no_wrap=column not in table.get("long", ()))
     for row in cells:
         drawn.add_row(*(Text(text, style=style) for text, style in row))
     Console().print(drawn)

@@ -1,6 +1,7 @@
 """Where the chain stands: one line per stage, read from the records and the files alone."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pipeline.records import Record
@@ -49,17 +50,27 @@ def table(stages: list[StageStatus]) -> dict[str, Any]:
                 "state": (state, STYLES.get(state, "dim")),
                 "made": made(record) if record else "",
                 "size": size(record) if record else "",
-                "when": record.end.replace("T", " ")[:16] if record else "",
+                "when": when(record.end) if record else "",
                 "why": why(stage.condition),
             }
         )
-    return {"columns": list(rows[0]), "rows": rows}
+    return {"columns": list(rows[0]), "rows": rows, "long": ("made", "why")}
 
 
 def made(record: Record) -> str:
     """What the stage made, in a few words."""
-    parts = [f"{record.counts[word]:,} {word}" for word in COUNT_WORDS if word in record.counts]
+    counted = ((record.counts[word], word) for word in COUNT_WORDS if word in record.counts)
+    parts = [f"{number:,} {word[:-1] if number == 1 else word}" for number, word in counted]
     return ", ".join(parts[:2])
+
+
+def when(end: str) -> str:
+    """A time of the record in the user's own time: the hour if it was today, else the date."""
+    if not end:
+        return ""
+    then = datetime.fromisoformat(end).astimezone()
+    today = then.date() == datetime.now(then.tzinfo).date()
+    return then.strftime("%H:%M" if today else "%Y-%m-%d")
 
 
 def size(record: Record) -> str:

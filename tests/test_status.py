@@ -1,0 +1,60 @@
+"""`pipeline status`: where the chain stands, in words and in a table."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pipeline.status import size, survey, table, when, why
+from pipeline.step1_acquire import acquire
+from pipeline.step2_preprocess import preprocess
+from pipeline.step3_chunk import chunk
+from pipeline.workspace import Condition, Workspace
+
+
+def states(data: Path) -> dict[str, str]:
+    return {stage.name: stage.condition.state for stage in survey(Workspace(data))}
+
+
+def test_a_new_workspace_has_everything_before_it(tmp_path: Path) -> None:
+    assert set(states(tmp_path).values()) == {"missing"}
+
+
+def test_what_follows_a_change_is_stale_with_the_reason(tmp_path: Path) -> None:
+    for stage in (acquire, preprocess, chunk):
+        stage(tmp_path)
+    assert list(states(tmp_path).values())[:4] == ["fresh", "fresh", "fresh", "missing"]
+    edited = tmp_path / "2_preprocessed" / "900001-the-third-tide.txt"
+    edited.write_text("Mine.\n")
+    assert list(states(tmp_path).values())[:3] == ["fresh", "edited", "stale"]
+    rows = {row["stage"]: row for row in table(survey(Workspace(tmp_path)))["rows"]}
+    assert rows["preprocess"]["why"] == f"edited by hand: {edited.name}"
+    assert rows["chunk"]["why"] == f"2_preprocessed/{edited.name} has changed"
+    assert rows["chunk"]["made"] == "12 documents, 24 chunks"
+
+
+def test_a_stage_after_one_that_is_to_run_waits_for_it(tmp_path: Path) -> None:
+    for stage in (acquire, preprocess, chunk):
+        stage(tmp_path)
+    (tmp_path / "1_raw" / "more.txt").write_text("One more text.\n")
+    assert list(states(tmp_path).values())[:3] == ["edited", "stale", "stale"]
+    rows = {row["stage"]: row for row in table(survey(Workspace(tmp_path)))["rows"]}
+    assert rows["chunk"]["why"] == "preprocess is to run first"
+
+
+def test_sizes_have_a_unit_that_suits_them(tmp_path: Path) -> None:
+    acquire(tmp_path)
+    record = Workspace(tmp_path).record("acquire")
+    assert record is not None
+    assert size(record).endswith(" KB")
+
+
+def test_the_hour_today_and_the_date_before() -> None:
+    now = datetime.now(UTC)
+    assert ":" in when(now.isoformat())
+    assert len(when((now - timedelta(days=2)).isoformat())) == len("2026-11-20")
+    assert when("") == ""
+
+
+def test_long_reasons_are_cut_and_counted() -> None:
+    assert why(Condition("stale", ["a", "b", "c", "d"])) == "a; b; and 2 more"
+    condition = Condition("edited", edited=["x"], deleted=["y", "z"], added=["w"])
+    assert why(condition) == ("edited by hand: x; deleted by hand: y and 1 more; added by hand: w")
