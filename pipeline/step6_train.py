@@ -52,6 +52,9 @@ def train(
         str | None,
         Option(help="A folder of Parquet files or a Hub dataset id, in place of 4_dataset."),
     ] = None,
+    engine: Annotated[
+        str, Option(help="auto (unsloth where there is a GPU and it is installed), unsloth or trl.")
+    ] = "auto",
     max_steps: Annotated[
         int | None, Option(min=1, help="Optimizer steps.", rich_help_panel=LENGTH)
     ] = None,
@@ -113,7 +116,7 @@ def train(
     parameters.
     """
     settings = TrainSettings(
-        max_steps=max_steps, epochs=epochs, sequence_length=sequence_length,
+        engine=engine, max_steps=max_steps, epochs=epochs, sequence_length=sequence_length,
         batch_size=batch_size, gradient_accumulation=gradient_accumulation,
         learning_rate=learning_rate, scheduler=scheduler, warmup=warmup,
         weight_decay=weight_decay, rank=rank, alpha=alpha, dropout=dropout, seed=seed,
