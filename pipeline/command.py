@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, get_args
@@ -215,8 +216,7 @@ def _in_panel(parameter: inspect.Parameter, stage: str) -> inspect.Parameter:
     kind, option = get_args(parameter.annotation)
     if option.rich_help_panel == FILES_PANEL:
         return parameter
-    clone = typer.Option(*filter(None, [option.default if option.default is not ... else None]))
-    clone.__dict__.update(option.__dict__)
+    clone = copy(option)
     clone.envvar = f"PIPELINE_{stage}_{parameter.name}".upper()
     clone.rich_help_panel = f"Options of {stage}"
     return parameter.replace(annotation=Annotated[kind, clone])

@@ -146,6 +146,17 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object. Raises PipelineError if it does not."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged: it is not JSON.") from error
+    if not isinstance(values, dict):
+        raise PipelineError(f"{path} is damaged: it does not hold settings.")
+    return values
+
+
 def remove_temporary(directory: Path) -> None:
     """Delete what a killed process left unfinished in `directory` and below."""
     for path in sorted(directory.rglob(TEMPORARY_PREFIX + "*")):

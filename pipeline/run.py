@@ -204,6 +204,10 @@ class StageRun:
         self._touched |= set(self._outputs)
         return sorted(kept)
 
+    def report(self, text: str) -> None:
+        """Print the line that sums the stage up."""
+        say(f"{self.stage.name}: {text}" + (" (up to date)" if self.is_fresh else ""))
+
     def warn(self, text: str) -> None:
         """Show a warning and keep it in the record."""
         self.warnings.append(text)
@@ -227,9 +231,11 @@ class StageRun:
         try:
             replace(temporary, path)
             self._note(output, written=True)
-        finally:  # stopped between rename and note, the file is ours all the same
+        except BaseException:  # stopped between rename and note, the file is ours all the same
             if path.is_file() and sha256_file(path) == output.sha256:
                 self._outputs[output.name] = output
+            raise
+        self._outputs[output.name] = output
         return True
 
     def _note(self, output: Output, written: bool) -> None:
@@ -242,11 +248,9 @@ class StageRun:
         for name in self.condition.edited:
             if not self._overwrite_edited:
                 say(f"{self.directory / name} was edited by hand: kept.")
-        if self.is_fresh:
-            yield self
-            return
-        if self._is_kept_whole():
+        if self.is_fresh or self._is_kept_whole():
             self.is_fresh = True
+            self.counts = dict(self._before.counts) if self._before else {}
             yield self
             return
         self._refuse_unknown_files()

@@ -92,7 +92,7 @@ def acquire(
                 )
                 fetch_books(run, client, books, num_records)
             finish(run)
-    report(workspace, run)
+    report(run)
 
 
 def keep_what_is_there(workspace: Workspace) -> bool:
@@ -254,19 +254,13 @@ def finish(run: StageRun) -> None:
     run.write("catalog.jsonl", json_lines(rows))
 
 
-def report(workspace: Workspace, run: StageRun) -> None:
+def report(run: StageRun) -> None:
     """Print the line that sums the stage up."""
-    record = workspace.record("acquire")
-    counts = record.counts if record else {}
-    parts = [
-        f"{counts[word]} {word}"
-        for word in ("new", "already there", "of earlier runs", "deleted by hand", "refused")
-        if counts.get(word) and not run.is_fresh
-    ]
-    say(
-        f"acquire: {counts['documents']} documents, {counts['bytes']:,} bytes in {run.directory}"
-        + (f" ({', '.join(parts)})" if parts else " (up to date)")
-    )
+    counts = run.counts
+    text = f"{counts['documents']} documents, {counts['bytes']:,} bytes in {run.directory}"
+    words = ("new", "already there", "of earlier runs", "deleted by hand", "refused")
+    parts = [f"{counts[word]} {word}" for word in words if counts.get(word)]
+    run.report(text if run.is_fresh else f"{text} ({', '.join(parts)})")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pipeline.books.cleaning import RULES, Rule
 from pipeline.books.document import CleanDocument, Rejected, clean_document
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited, RestoreDeleted
 from pipeline.command import run_script as run_script
-from pipeline.console import progress, say
+from pipeline.console import progress
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import json_lines, read_jsonl
 from pipeline.run import StageRun, open_run
@@ -69,7 +69,7 @@ def preprocess(
                     advance(note=path.name)
                     clean_one(run, path, catalog.get(path.name, {}), rules, unwrap)
             finish(run, len(texts))
-    report(workspace, run)
+    report(run)
 
 
 def check_rules(skip_rule: list[str] | None) -> None:
@@ -156,18 +156,17 @@ def finish(run: StageRun, texts: int) -> None:
         )
 
 
-def report(workspace: Workspace, run: StageRun) -> None:
+def report(run: StageRun) -> None:
     """Print the line that sums the stage up."""
-    record = workspace.record("preprocess")
-    counts = record.counts if record else {}
-    text = f"preprocess: {counts['documents']} texts cleaned into {run.directory}, "
+    counts = run.counts
+    text = f"{counts['documents']} texts cleaned into {run.directory}, "
     text += f"{counts['characters_in']:,} characters in, {counts['characters_out']:,} out"
     if counts["rejected"]:
         text += f"; {counts['rejected']} rejected"
     for word, names in (("edited", run.condition.edited), ("deleted", run.condition.deleted)):
         if names:
             text += f"; {len(names)} {word} by hand"
-    say(text + (" (up to date)" if run.is_fresh else ""))
+    run.report(text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typer import Option
 
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import progress, say
+from pipeline.console import progress
 from pipeline.corpus.chunking import chunk_text
 from pipeline.corpus.shards import Chunk, ShardWriter
 from pipeline.corpus.splits import tail_split, validation_ids
@@ -74,7 +74,7 @@ def chunk(
                 rows = write_chunks(run, folder, texts, about, settings)
                 write_jsonl(folder / "documents.jsonl", rows)
                 run.adopt(folder)
-    report(workspace, run)
+    report(run)
 
 
 def minimum_of(chunk_size: int, minimum_size: int | None) -> int:
@@ -186,14 +186,12 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def report(workspace: Workspace, run: StageRun) -> None:
+def report(run: StageRun) -> None:
     """Print the line that sums the stage up."""
-    record = workspace.record("chunk")
-    counts = record.counts if record else {}
-    say(
-        f"chunk: {counts['documents']} documents, {counts['chunks']} chunks "
+    counts = run.counts
+    run.report(
+        f"{counts['documents']} documents, {counts['chunks']} chunks "
         f"({counts['train']} to train on, {counts['validation']} held out) in {run.directory}"
-        + (" (up to date)" if run.is_fresh else "")
     )
 
 

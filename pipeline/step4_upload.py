@@ -15,7 +15,6 @@ from typer import Option
 
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import say
 from pipeline.corpus.shards import find_splits
 from pipeline.files import read_jsonl
 from pipeline.hub.card import Book, dataset_card
@@ -66,7 +65,7 @@ def upload(
     url = None
     if repo_id is not None:
         url = push_folder(run.directory, repo_id, repo_type="dataset", private=private)
-    report(workspace, run, url)
+    report(run, url)
 
 
 def check_target(repo_id: str | None) -> None:
@@ -119,14 +118,11 @@ def made_with(workspace: Workspace) -> dict[str, Any]:
     return record.settings if record else {}
 
 
-def report(workspace: Workspace, run: StageRun, url: str | None) -> None:
+def report(run: StageRun, url: str | None) -> None:
     """Print the line that sums the stage up, and where the dataset is."""
-    record = workspace.record("upload")
-    counts = record.counts if record else {}
-    say(
-        f"upload: {counts['documents']} documents, {counts['chunks']} chunks in {run.directory}, "
+    run.report(
+        f"{run.counts['documents']} documents, {run.counts['chunks']} chunks in {run.directory}, "
         + (f"pushed to {url}" if url else "not pushed (give --repo-id user/name to push)")
-        + (" (up to date)" if run.is_fresh else "")
     )
 
 

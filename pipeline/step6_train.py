@@ -150,7 +150,7 @@ def train(
                     "adapter": result.adapter.bits_per_byte,
                 },
             }
-    report(workspace, run)
+    report(run)
 
 
 def absolute(name: str) -> str:
@@ -218,15 +218,13 @@ def without_last_newline(document: Document) -> Document:
     return replace(document, text=document.text.rstrip("\n"))
 
 
-def report(workspace: Workspace, run: StageRun) -> None:
+def report(run: StageRun) -> None:
     """Print the line that sums the stage up."""
-    record = workspace.record("train")
-    counts = record.counts if record else {}
-    bits = counts["bits_per_byte"]
-    say(
-        f"train: {counts['steps']} steps, {counts['tokens']:,} tokens, adapter in {run.directory}; "
-        f"held-out bits per byte {bits['base']:.4f} before, {bits['adapter']:.4f} after"
-        + (" (up to date)" if run.is_fresh else "")
+    bits = run.counts["bits_per_byte"]
+    run.report(
+        f"{run.counts['steps']} steps, {run.counts['tokens']:,} tokens, adapter in "
+        f"{run.directory}; held-out bits per byte {bits['base']:.4f} before, "
+        f"{bits['adapter']:.4f} after"
     )
 
 

@@ -17,7 +17,7 @@ from typer import Option
 
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import progress, say
+from pipeline.console import progress
 from pipeline.errors import PipelineError
 from pipeline.export import gguf, llama
 from pipeline.export.merge import merge_adapter
@@ -73,7 +73,7 @@ def quantize(
                 out.mkdir()
                 export(run, scratch, out, kinds, model_name)
                 run.adopt(out)
-    report(workspace, run)
+    report(run)
 
 
 def chosen_kinds(quantization: list[str] | None) -> list[str]:
@@ -176,16 +176,12 @@ def safe_stem(name: str) -> str:
     return kept.strip(".-")[:80] or "model"
 
 
-def report(workspace: Workspace, run: StageRun) -> None:
-    """Print the line that sums the stage up."""
-    record = workspace.record("quantize")
-    bits = record.counts["bits_per_byte"] if record else {}
-    size = {output.name: output.size for output in record.outputs.values()} if record else {}
-    for name, value in bits.items():
-        say(
-            f"quantize: {run.directory / name}, {size[name] / 1e6:,.0f} MB, held-out bits per byte "
-            f"{value:.4f}, it runs" + (" (up to date)" if run.is_fresh else "")
-        )
+def report(run: StageRun) -> None:
+    """Print the line that sums the stage up, one for each file."""
+    for name, bits in run.counts["bits_per_byte"].items():
+        path = run.directory / name
+        size = path.stat().st_size / 1e6
+        run.report(f"{path}, {size:,.0f} MB, held-out bits per byte {bits:.4f}, it runs")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from typer import Option
 
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import say
 from pipeline.errors import PipelineError
 from pipeline.export.llama import complete
 from pipeline.export.modelfile import render_modelfile
@@ -77,10 +76,9 @@ def modelfile(
                 link_or_copy(source, folder / source.name)
                 run.adopt(folder)
             run.counts["files"] = len(list(run.directory.glob("*.gguf")))
-    say(
-        f"modelfile: {run.directory / MODELFILE}. With Ollama installed: "
-        f"cd {run.directory} && ollama create my-model -f Modelfile && ollama run my-model"
-        + (" (up to date)" if run.is_fresh else "")
+    run.report(
+        f"{run.directory / MODELFILE}. With Ollama installed: cd {run.directory} && "
+        "ollama create my-model -f Modelfile && ollama run my-model"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
+from pipeline.files import read_json_object
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,7 @@ def _check_base(base_dir: Path) -> None:
             f"There is no base model in {base_dir}: config.json is missing.",
             "It must be the model that the adapter was trained on.",
         )
-    if "quantization_config" in _read_json(config):
+    if "quantization_config" in read_json_object(config):
         raise PipelineError(
             f"The base model in {base_dir} is stored quantized; an adapter is merged into"
             " 16-bit weights.",
@@ -97,18 +98,8 @@ def _check_adapter(adapter_dir: Path) -> None:
                 f"There is no whole adapter in {adapter_dir}: {file.name} is missing.",
                 "Train first: pipeline train",
             )
-    _read_json(config)
+    read_json_object(config)
     _check_safetensors(weights, "adapter")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PipelineError(f"{path} is damaged: it is not JSON.") from error
-    if not isinstance(values, dict):
-        raise PipelineError(f"{path} is damaged: it does not hold settings.")
-    return values
 
 
 def _check_safetensors(path: Path, what: str) -> None:

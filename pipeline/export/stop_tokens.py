@@ -1,10 +1,10 @@
 """The tokens that end a text, read from a model's files: no tokenizer library is needed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.files import read_json_object
 
 # End tokens of the model families in use. The base of a tuned model may write any that its
 # tokenizer has as a special token, whatever its configuration calls "the" EOS.
@@ -74,12 +74,4 @@ def _content(token: Any) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PipelineError(f"{path} is damaged: it is not JSON.") from error
-    if not isinstance(values, dict):
-        raise PipelineError(f"{path} is damaged: it does not hold settings.")
-    return values
+    return read_json_object(path) if path.is_file() else {}
