@@ -25,7 +25,9 @@ from pipeline.command import (
     merge_parameters,
     stage_options,
     unwrapped,
+    values_of,
 )
+from pipeline.corpus.series import build_series
 from pipeline.errors import PipelineError
 from pipeline.export.llama import complete
 from pipeline.status import survey, table
@@ -36,6 +38,7 @@ from pipeline.step4_upload import check_target, upload
 from pipeline.step6_train import train
 from pipeline.step7_quantize import chosen_kinds, quantize
 from pipeline.step8_modelfile import SAMPLE, modelfile
+from pipeline.storage import Storage
 from pipeline.training.base_model import check_base_model
 from pipeline.training.settings import TrainSettings
 from pipeline.workspace import Workspace
@@ -59,9 +62,8 @@ def all_stages(**values: Any) -> None:
     """
     check_options(values)
     for function in STAGE_FUNCTIONS:
-        wanted = inspect.signature(function).parameters
         try:
-            function(**{name: value for name, value in values.items() if name in wanted})
+            function(**values_of(function, values))
         except PipelineError as error:
             name = function.__name__
             way_out = f"The stages before `{name}` are done: the same command continues there."
@@ -76,9 +78,11 @@ def check_options(values: dict[str, Any]) -> None:
     check_rules(values["skip_rule"])
     minimum_of(values["chunk_size"], values["minimum_size"])
     check_target(values["repo_id"])
-    names = {field.name for field in fields(TrainSettings)} & values.keys()
-    TrainSettings(**{name: values[name] for name in names}).check()
-    check_base_model(values["base_model"], values["revision"])
+    wanted = values_of(train, values)
+    names = {field.name for field in fields(TrainSettings)} & wanted.keys()
+    given = {name: wanted[name] for name in names if wanted[name] is not None}
+    TrainSettings(**given).check()
+    check_base_model(values["base_model"], values["train_revision"])
     chosen_kinds(values["quantization"])
 
 
@@ -131,6 +135,39 @@ def generate(
     typer.echo()
 
 
+def build(
+    documents: Annotated[
+        str, typer.Argument(help="Where the documents are: a prefix, folder or pattern.")
+    ],
+    to: Annotated[
+        str, typer.Option(help="The lists: 's3://bucket/lists/part_{segment_number}.json.gz'.")
+    ],
+    segments: Annotated[int, typer.Option(min=1, help="How many lists.")] = 1,
+    base: Annotated[
+        str | None,
+        typer.Option(help="What keys are relative to (default: the bucket, or the lists' folder)."),
+    ] = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option(help="Shuffle the documents by this seed (default: sorted).")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace lists that are there.")
+    ] = False,
+) -> None:
+    """Make a series: lists of the documents below a prefix, for `pipeline acquire --series`.
+
+    Large corpora are trained segment by segment; each list is one segment.
+    """
+    with Storage() as storage:
+        found = storage.expand(documents)
+        lists = build_series(
+            found, to, segments, storage, base=base, seed=shuffle_seed, overwrite=overwrite
+        )
+    console.say(f"series: {len(found):,} documents in {len(lists):,} segments")
+    for url in lists:
+        typer.echo(url)
+
+
 def make_pipeline() -> typer.Typer:
     """The whole command-line interface."""
     app = make_app()
@@ -141,6 +178,10 @@ def make_pipeline() -> typer.Typer:
     for helper in (status, generate):
         parameters = dict(inspect.signature(helper).parameters)
         app.command(helper.__name__)(as_command(helper, parameters, known))
+    series = make_app()
+    series.command("build")(as_command(build, dict(inspect.signature(build).parameters), known))
+    series.callback(help="Series of segment lists, for corpora in object storage.")(lambda: None)
+    app.add_typer(series, name="series")
     app.callback(help=unwrapped(root.__doc__))(root)
     return app
 

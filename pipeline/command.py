@@ -9,6 +9,7 @@ import inspect
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -169,7 +170,8 @@ def flatten(
     wanted = [*STAGES] if command == "all" else [command]
     values = dict(sections.get("", {}))
     for stage in wanted:
-        values |= sections.get(stage, {})
+        section = sections.get(stage, {})
+        values |= {merged_name(stage, name, parameters): section[name] for name in section}
     return {
         name: as_option(name, value, parameters[name])
         for name, value in values.items()
@@ -201,15 +203,31 @@ def merge_parameters(functions: Collection[StageFunction]) -> dict[str, inspect.
     """The parameters of several stages as those of one command.
 
     Each keeps its own environment variable and is listed in its stage's panel; what several
-    stages share (--data-dir, --force) is one option.
+    stages share (--data-dir, --force) is one option. A name that means something else in each of
+    two stages is `--acquire-revision` and `--train-revision` here.
     """
+    signatures = {f.__name__: inspect.signature(f).parameters for f in functions}
+    uses = Counter(name for parameters in signatures.values() for name in parameters)
     merged: dict[str, inspect.Parameter] = {}
-    for function in functions:
-        stage = function.__name__
-        for name, parameter in inspect.signature(function).parameters.items():
-            if name not in merged:
-                merged[name] = _in_panel(parameter, stage)
+    for stage, parameters in signatures.items():
+        for name, parameter in parameters.items():
+            own = _in_panel(parameter, stage)
+            if uses[name] > 1 and own is not parameter:
+                name = f"{stage}_{name}"
+            merged.setdefault(name, own.replace(name=name))
     return merged
+
+
+def merged_name(stage: str, name: str, merged: Collection[str]) -> str:
+    """What an option of a stage is called among `merged`, the options of `pipeline all`."""
+    own = f"{stage}_{name}"
+    return own if own in merged else name
+
+
+def values_of(function: StageFunction, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a stage among the values of `pipeline all`."""
+    names = inspect.signature(function).parameters
+    return {name: values[merged_name(function.__name__, name, values)] for name in names}
 
 
 def _in_panel(parameter: inspect.Parameter, stage: str) -> inspect.Parameter:

@@ -66,11 +66,11 @@ def fail(message: str, hint: str | None = None) -> None:
 def progress(label: str, total: float | None = None, unit: str = "it") -> Iterator[Advance]:
     """Show how far a long piece of work has come.
 
-    Yields `advance(n=1, note="")`. On a terminal: a bar with rate and remaining time. Elsewhere:
-    a plain line every ten seconds, none for what is quicker than that.
+    Yields `advance(n=1, note="", size=0)`, `size` in bytes. On a terminal: a bar with rate, bytes
+    and remaining time. Elsewhere: a plain line every ten seconds, none for what is quicker.
     """
     if _quiet:
-        yield lambda n=1.0, note="": None
+        yield lambda n=1.0, note="", size=0: None
     elif console().is_terminal:
         with _bar(label, total, unit) as advance:
             yield advance
@@ -97,20 +97,29 @@ def _bar(label: str, total: float | None, unit: str) -> Iterator[Advance]:
             speed = task.finished_speed or task.speed
             return Text(f"{speed:,.1f} {unit}/s" if speed else "", style="dim")
 
+    class Size(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            total = task.fields["size"]
+            return Text(megabytes(total) if total else "", style="dim")
+
     columns = [
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
+        Size(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim", markup=False),
     ]
     with Progress(*columns, console=console(), transient=True) as bars:
-        task = bars.add_task(label, total=total, note="")
+        task = bars.add_task(label, total=total, note="", size=0)
+        bytes_so_far = 0
 
-        def advance(n: float = 1, note: str = "") -> None:
-            bars.advance(task, n)
+        def advance(n: float = 1, note: str = "", size: int = 0) -> None:
+            nonlocal bytes_so_far
+            bytes_so_far += size
+            bars.update(task, advance=n, size=bytes_so_far)
             if note:
                 bars.update(task, note=printable(note))
 
@@ -120,10 +129,12 @@ def _bar(label: str, total: float | None, unit: str) -> Iterator[Advance]:
 def _plain_lines(label: str, total: float | None, unit: str) -> Advance:
     start = last = time.monotonic()
     count = 0.0
+    bytes_so_far = 0
 
-    def advance(n: float = 1, note: str = "") -> None:
-        nonlocal count, last
+    def advance(n: float = 1, note: str = "", size: int = 0) -> None:
+        nonlocal count, last, bytes_so_far
         count += n
+        bytes_so_far += size
         now = time.monotonic()
         if now - last < PLAIN_INTERVAL:
             return
@@ -133,11 +144,18 @@ def _plain_lines(label: str, total: float | None, unit: str) -> Advance:
         if total:
             line += f" of {total:,.0f}"
         line += f" ({rate:,.1f} {unit}/s"
+        if bytes_so_far:
+            line += f", {megabytes(bytes_so_far)}"
         if total and rate:
             line += f", {max(total - count, 0) / rate:,.0f} s left"
         say(line + ")" + (f" {note}" if note else ""))
 
     return advance
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes as people read it."""
+    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def print_table(table: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ file gets its name, and the record is written last.
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as replace_fields
 from datetime import UTC, datetime
@@ -36,6 +36,8 @@ from pipeline.files import (
 )
 from pipeline.records import JOURNAL, RECORD, Output, Record
 from pipeline.workspace import STAGES, Condition, Workspace, as_settings, is_document
+
+SHOWN_WARNINGS = 50
 
 # Files that only make sense together with those beside them.
 WHOLE = (".parquet", ".gguf", ".safetensors")
@@ -161,6 +163,12 @@ class StageRun:
         output = self._outputs.get(name)
         return output.row if output else None
 
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """What was noted about all outputs, of this run and earlier ones, by name."""
+        return {
+            name: output.row for name, output in self._outputs.items() if output.row is not None
+        }
+
     def rows(self) -> dict[str, dict[str, Any]]:
         """The notes of all outputs that this run wants or a person edited, by name."""
         return {
@@ -180,11 +188,18 @@ class StageRun:
             output = Output(name, len(data), sha256_bytes(data), key, row)
             return self._place(output, temporary)
 
+    def take(
+        self, name: str, source: Path, key: str = "", row: dict[str, Any] | None = None
+    ) -> bool:
+        """Make a finished file the output `name`, as `write` does for bytes."""
+        return self._place(
+            Output(name, source.stat().st_size, sha256_file(source), key, row), source
+        )
+
     def adopt(self, folder: Path) -> None:
         """Make the finished files of `folder` the outputs; what was there and is not, goes."""
         for source in sorted(path for path in folder.rglob("*") if path.is_file()):
-            name = source.relative_to(folder).as_posix()
-            self._place(Output(name, source.stat().st_size, sha256_file(source)), source)
+            self.take(source.relative_to(folder).as_posix(), source)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -195,13 +210,14 @@ class StageRun:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def carry_on(self) -> list[str]:
-        """Keep the outputs of earlier runs that this run did not ask for; returns their names."""
+    def carry_on(self, but: Collection[str] = ()) -> list[str]:
+        """Keep the outputs of earlier runs that this run did not ask for, those in `but` apart;
+        returns their names."""
         kept = [
             name for name in self._outputs
-            if name not in self._touched and (self.directory / name).is_file()
+            if name not in self._touched and name not in but and (self.directory / name).is_file()
         ]  # fmt: skip
-        self._touched |= set(self._outputs)
+        self._touched |= set(self._outputs) - set(but)
         return sorted(kept)
 
     def report(self, text: str) -> None:
@@ -209,9 +225,12 @@ class StageRun:
         say(f"{self.stage.name}: {text}" + (" (up to date)" if self.is_fresh else ""))
 
     def warn(self, text: str) -> None:
-        """Show a warning and keep it in the record."""
+        """Keep a warning in the record, and show it unless there were very many before it."""
         self.warnings.append(text)
-        warn(text)
+        if len(self.warnings) <= SHOWN_WARNINGS:
+            warn(text)
+        elif len(self.warnings) == SHOWN_WARNINGS + 1:
+            warn(f"There are more warnings; {self.directory / RECORD} will have all of them.")
 
     def _place(self, output: Output, temporary: Path) -> bool:
         """Give a finished file its name. False if a person's file stands there."""

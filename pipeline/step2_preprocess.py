@@ -19,17 +19,21 @@ from pipeline.books.document import CleanDocument, Rejected, clean_document
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited, RestoreDeleted
 from pipeline.command import run_script as run_script
 from pipeline.console import progress
+from pipeline.corpus.record_files import bare_name, characters, kind_of, read_records
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import json_lines, read_jsonl
+from pipeline.files import encode_json, json_lines, read_jsonl
 from pipeline.run import StageRun, open_run
 from pipeline.settings import nearest
 from pipeline.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
 RULE_NAMES = tuple(rule.name for rule in RULES)
 CATALOG = "catalog.jsonl"
 REPORT = "report.jsonl"
-FROM_CATALOG = ("title", "authors", "languages", "rights", "source")
+FROM_CATALOG = (
+    "title", "authors", "languages", "rights", "source", "collection", "weight", "segment",
+)  # fmt: skip
+LISTS = ("refused.jsonl", "quarantine.jsonl")
 
 
 def preprocess(
@@ -48,12 +52,12 @@ def preprocess(
     """Clean the texts of `1_raw` into `2_preprocessed`, where you can go on by hand.
 
     Only texts that are new or changed are cleaned again. A file whose body cannot be told from
-    its boilerplate is rejected by name, never passed through.
+    its boilerplate is rejected by name, never passed through. Records are checked, not cleaned.
     """
     check_rules(skip_rule)
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("preprocess")
-    texts = [path for path in inputs if path.suffix == ".txt"]
+    texts = [path for path in inputs if path.name != CATALOG]
     skipped = sorted(skip_rule or [])
     settings = {"unwrap": unwrap, "skip_rule": skipped}
     with open_run(
@@ -67,7 +71,11 @@ def preprocess(
             with progress("preprocess", len(texts), "texts") as advance:
                 for path in texts:
                     advance(note=path.name)
-                    clean_one(run, path, catalog.get(path.name, {}), rules, unwrap)
+                    known = catalog.get(path.name, {})
+                    if path.suffix == ".txt":
+                        clean_one(run, path, known, rules, unwrap)
+                    else:
+                        pass_records(run, path, known)
             finish(run, len(texts))
     report(run)
 
@@ -82,8 +90,9 @@ def check_rules(skip_rule: list[str] | None) -> None:
 def warn_of_others(run: StageRun) -> None:
     """Name the files of `1_raw` that are not read, such as a `.md` put there by hand."""
     for path in run.workspace.files("acquire"):
-        if path.suffix != ".txt" and path.name != CATALOG:
-            run.warn(f"{path} is not a .txt file: left out.")
+        known = path.suffix == ".txt" or kind_of(path.name) or path.name in (CATALOG, *LISTS)
+        if not known:
+            run.warn(f"{path} is no .txt file and no file of records: left out.")
 
 
 def read_catalog(inputs: list[Path]) -> dict[str, dict[str, Any]]:
@@ -115,15 +124,43 @@ def clean_one(
     run.write(name, document.text.encode(), key, row | describe(document, about))
 
 
+def pass_records(run: StageRun, path: Path, known: dict[str, Any]) -> None:
+    """Check and normalise the records of one file; nothing is cut from them.
+
+    Raises PipelineError naming file and line for what is no record.
+    """
+    about = {key: known.get(key) for key in FROM_CATALOG}
+    key = run.key(run.workspace.fact(path).sha256, about)
+    if run.plan(path.name, key) != "write":
+        return
+    records = size = 0
+    with run.scratch() as folder:
+        with (folder / path.name).open("wb") as file:
+            for record in read_records(path):
+                file.write(encode_json(record) + b"\n")
+                records += 1
+                size += characters(record)
+        row: dict[str, Any] = {
+            "file": path.name, "document_id": bare_name(path.name), "verdict": "kept",
+            "kind": kind_of(path.name), "records": records,
+            "characters_in": size, "characters_out": size, "removed": {}, "warnings": [],
+        }  # fmt: skip
+        run.take(path.name, folder / path.name, key, row | from_catalog(about))
+
+
+def from_catalog(about: dict[str, Any]) -> dict[str, Any]:
+    """What the report repeats of the catalogue."""
+    row = {key: about[key] for key in FROM_CATALOG if key != "languages"}
+    return row | {"authors": about["authors"] or [], "language": (about["languages"] or [None])[0]}
+
+
 def describe(document: CleanDocument, about: dict[str, Any]) -> dict[str, Any]:
     """The report's row of a cleaned document. The catalogue knows better than the header does."""
-    return {
+    return from_catalog(about) | {
         "verdict": "kept",
         "title": about["title"] or document.title,
         "authors": about["authors"] or ([document.author] if document.author else []),
         "language": (about["languages"] or [document.language])[0],
-        "source": about["source"],
-        "rights": about["rights"],
         "encoding": document.encoding,
         "characters_in": document.characters_in,
         "characters_out": document.characters_out,
@@ -144,6 +181,7 @@ def finish(run: StageRun, texts: int) -> None:
         "texts": texts,
         "documents": verdicts["kept"],
         "rejected": verdicts["rejected"],
+        "records": sum(row.get("records", 0) for row in rows),
         "characters_in": sum(row.get("characters_in", 0) for row in rows),
         "characters_out": sum(row.get("characters_out", 0) for row in rows),
         "removed": dict(removed.most_common()),

@@ -17,6 +17,8 @@ from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
 from pipeline.console import progress
 from pipeline.corpus.chunking import chunk_text
+from pipeline.corpus.record_files import kind_of
+from pipeline.corpus.record_shards import write_record_files
 from pipeline.corpus.shards import Chunk, ShardWriter
 from pipeline.corpus.splits import tail_split, validation_ids
 from pipeline.errors import PipelineError, UsageError
@@ -24,7 +26,8 @@ from pipeline.files import read_jsonl, write_jsonl
 from pipeline.run import StageRun, open_run
 from pipeline.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
+REPORT = "report.jsonl"
 
 
 def chunk(
@@ -47,13 +50,13 @@ def chunk(
     """Cut the documents into chunks and hold some documents out for validation.
 
     Writes Parquet files that any tool can read (text, document, place in it, title, authors) and
-    `documents.jsonl`, one line a document.
+    `documents.jsonl`, one line a document. Records stay whole, in Parquet files of their own.
     """
     minimum = minimum_of(chunk_size, minimum_size)
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("chunk")
-    texts = [path for path in inputs if path.suffix == ".txt"]
-    if not texts:
+    documents = [path for path in inputs if path.suffix == ".txt" or kind_of(path.name)]
+    if not documents:
         raise PipelineError(
             f"{workspace.directory('preprocess')} has no texts.", "Run `pipeline preprocess` first."
         )
@@ -68,10 +71,17 @@ def chunk(
         overwrite_edited=overwrite_edited,
     ) as run:  # fmt: skip
         if not run.is_fresh:
-            about = {row["document_id"]: row for path in inputs if path.suffix == ".jsonl"
+            about = {row["document_id"]: row for path in inputs if path.name == REPORT
                      for row in read_jsonl(path)}  # fmt: skip
             with run.scratch() as folder:
+                texts = [path for path in documents if path.suffix == ".txt"]
                 rows = write_chunks(run, folder, texts, about, settings)
+                records, counts = write_record_files(
+                    folder, documents, about, validation_fraction, split_seed
+                )
+                rows += [row | passed_on(about.get(row["document_id"], {})) for row in records]
+                run.counts |= counts
+                check_counts(run, settings)
                 write_jsonl(folder / "documents.jsonl", rows)
                 run.adopt(folder)
     report(run)
@@ -98,8 +108,8 @@ def write_chunks(
     for path in blank:
         run.warn(f"{path} is empty: left out.")
     texts = [path for path in texts if path not in blank]
-    sizes = [(path.stem, path.stat().st_size) for path in texts]
-    held_out = validation_ids(sizes, fraction, seed)
+    held_out = held_out_ids(texts, about, fraction, seed)
+    evaluation = any(about.get(path.stem, {}).get("weight") == 0 for path in texts)
     rows: list[dict[str, Any]] = []
     counts = {"documents": 0, "chunks": 0, "train": 0, "validation": 0, "characters": 0}
     with (
@@ -112,7 +122,7 @@ def write_chunks(
             text = read_text(path)
             pieces = chunk_text(text, settings["chunk_size"], settings["minimum_size"])
             for_training = 0 if path.stem in held_out else len(pieces)
-            if len(texts) == 1 and fraction:
+            if len(texts) == 1 and fraction and not evaluation:
                 run.warn(f"{path.name} is the only document: its end is held out for validation.")
                 for_training = len(tail_split(pieces, fraction)[0])
             known = about.get(path.stem, {})
@@ -125,12 +135,44 @@ def write_chunks(
             counts["train"] += for_training
             counts["validation"] += len(chunks) - for_training
             counts["characters"] += len(text)
-    if not counts["train"]:
-        raise PipelineError(f"No text is left to train on in {run.inputs[0].path}.")
-    if fraction and not counts["validation"]:
-        run.warn("There is too little text to hold any out: a model could not be scored on it.")
     run.counts |= counts
     return rows
+
+
+def held_out_ids(
+    texts: list[Path], about: dict[str, dict[str, Any]], fraction: float, seed: int
+) -> set[str]:
+    """The documents to hold out: those of sources of weight 0, or a share of all of them.
+
+    Where sources have weights the share is taken of each, so that none is held out whole.
+    """
+    sizes: dict[str, list[tuple[str, int]]] = {}
+    evaluation: set[str] = set()
+    for path in texts:
+        known = about.get(path.stem, {})
+        if known.get("weight") == 0:
+            evaluation.add(path.stem)
+        group = str(known.get("collection")) if known.get("weight") else ""
+        sizes.setdefault(group, []).append((path.stem, path.stat().st_size))
+    if evaluation:
+        return evaluation
+    return set().union(*(validation_ids(group, fraction, seed) for group in sizes.values()))
+
+
+def check_counts(run: StageRun, settings: dict[str, Any]) -> None:
+    """Raise PipelineError if nothing is left to train on; warn if nothing is held out."""
+    counts = run.counts
+    if not counts["train"] and not counts["records_train"]:
+        raise PipelineError(f"No text is left to train on in {run.inputs[0].path}.")
+    for held_out, all_of_them in (("validation", "chunks"), ("records_validation", "records")):
+        if settings["validation_fraction"] and counts[all_of_them] and not counts[held_out]:
+            run.warn("There is too little text to hold any out: a model could not be scored on it.")
+
+
+def passed_on(known: dict[str, Any]) -> dict[str, Any]:
+    """What `documents.jsonl` repeats of the report."""
+    names = ("title", "language", "source", "rights", "collection", "weight", "segment")
+    return {"authors": known.get("authors") or []} | {name: known.get(name) for name in names}
 
 
 def describe(
@@ -140,11 +182,7 @@ def describe(
     parts = (("train", for_training), ("validation", len(chunks) - for_training))
     return {
         "document_id": document,
-        "title": known.get("title"),
-        "authors": known.get("authors") or [],
-        "language": known.get("language"),
-        "source": known.get("source"),
-        "rights": known.get("rights"),
+        **passed_on(known),
         "characters": len(text),
         "chunks": len(chunks),
         "split": " and ".join(name for name, number in parts if number),
@@ -166,6 +204,8 @@ def as_chunks(document: str, pieces: list[str], known: dict[str, Any]) -> Iterat
             authors=list(known.get("authors") or []),
             language=known.get("language"),
             source=known.get("source"),
+            collection=known.get("collection"),
+            weight=known.get("weight"),
         )
         start += len(piece)
 
@@ -189,10 +229,18 @@ def read_text(path: Path) -> str:
 def report(run: StageRun) -> None:
     """Print the line that sums the stage up."""
     counts = run.counts
-    run.report(
-        f"{counts['documents']} documents, {counts['chunks']} chunks "
-        f"({counts['train']} to train on, {counts['validation']} held out) in {run.directory}"
-    )
+    parts = []
+    if counts["documents"]:
+        parts.append(
+            f"{counts['documents']} documents, {counts['chunks']} chunks "
+            f"({counts['train']} to train on, {counts['validation']} held out)"
+        )
+    if counts.get("records"):
+        parts.append(
+            f"{counts['records']:,} records ({counts['records_train']:,} to train on, "
+            f"{counts['records_validation']:,} held out)"
+        )
+    run.report(f"{' and '.join(parts)} in {run.directory}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typer import Option
 
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
+from pipeline.corpus.record_files import KINDS
 from pipeline.corpus.shards import find_splits
 from pipeline.files import read_jsonl
 from pipeline.hub.card import Book, dataset_card
@@ -22,7 +23,7 @@ from pipeline.hub.client import check_repo_id, find_token, push_folder
 from pipeline.run import StageRun, open_run
 from pipeline.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
 CARD = "README.md"
 DOCUMENTS = "documents.jsonl"
 
@@ -76,14 +77,21 @@ def check_target(repo_id: str | None) -> None:
 
 
 def build(run: StageRun, folder: Path, inputs: list[Path], settings: dict[str, Any]) -> None:
-    """Put the Parquet files and the card into `folder`."""
+    """Put the Parquet files and the card into `folder`: chunks in `data`, records in a folder for
+    each kind."""
     parquet = [path for path in inputs if path.suffix == ".parquet"]
     rows = [row for path in inputs if path.name == DOCUMENTS for row in read_jsonl(path)]
-    (folder / "data").mkdir()
-    for path in parquet:
-        shutil.copyfile(path, folder / "data" / path.name)
-    train, held_out = find_splits(parquet)
-    chunks = {"train": count_rows(train), "validation": count_rows(held_out)}
+    amounts: dict[str, dict[str, int]] = {}
+    for place in ("data", *KINDS):
+        mine = [path for path in parquet if place_of(path) == place]
+        if not mine:
+            continue
+        (folder / place).mkdir()
+        for path in mine:
+            shutil.copyfile(path, folder / place / path.name.removeprefix(f"{place}-"))
+        train, held_out = find_splits(mine)
+        amounts[place] = {"train": count_rows(train), "validation": count_rows(held_out)}
+    chunks = amounts.pop("data", {})
     books = [
         Book(
             id=row["document_id"], title=row.get("title"), authors=row.get("authors") or [],
@@ -97,12 +105,21 @@ def build(run: StageRun, folder: Path, inputs: list[Path], settings: dict[str, A
         pretty_name=settings["dataset_name"],
         books=books,
         rows=chunks,
+        records=amounts,
         repo_id=settings["repo_id"],
         license=settings["licence"],
         settings=made_with(run.workspace),
     )
     (folder / CARD).write_text(card, "utf-8")
-    run.counts |= {"documents": len(books), "chunks": sum(chunks.values())}
+    records = sum(sum(splits.values()) for splits in amounts.values())
+    run.counts |= {
+        "documents": len(books), "chunks": sum(chunks.values()), "records": records,
+    }  # fmt: skip
+
+
+def place_of(path: Path) -> str:
+    """The folder of the repository that a Parquet file of `3_chunks` goes to."""
+    return next((kind for kind in KINDS if path.name.startswith(f"{kind}-")), "data")
 
 
 def count_rows(paths: list[Path]) -> int:
@@ -120,8 +137,10 @@ def made_with(workspace: Workspace) -> dict[str, Any]:
 
 def report(run: StageRun, url: str | None) -> None:
     """Print the line that sums the stage up, and where the dataset is."""
+    records = f", {run.counts['records']:,} records" if run.counts.get("records") else ""
     run.report(
-        f"{run.counts['documents']} documents, {run.counts['chunks']} chunks in {run.directory}, "
+        f"{run.counts['documents']} documents, {run.counts['chunks']} chunks{records} in "
+        f"{run.directory}, "
         + (f"pushed to {url}" if url else "not pushed (give --repo-id user/name to push)")
     )
 

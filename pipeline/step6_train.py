@@ -3,6 +3,7 @@
     pipeline train                                         SmolLM2-135M, one pass over the data
     pipeline train --base-model meta-llama/Llama-3.1-8B --epochs 2
     pipeline train --dataset your-name/horror-novel-chunks --max-steps 500
+    pipeline train --mix novels=0.7,letters=0.3 --mix 500:novels=0.2,letters=0.8
 
 Whole documents are put together again from their chunks, tokenized with one end token each and cut
 into blocks, so nothing is lost. `6_adapter` gets the adapter, `metrics.jsonl`, `loss.png`, and
@@ -96,6 +97,13 @@ def train(
     dropout: Annotated[
         float, Option(help="Of the adapter, from 0 to below 1.", rich_help_panel=LEARNING)
     ] = 0.0,
+    mix: Annotated[
+        list[str] | None,
+        Option(
+            help="Shares of sources: novels=0.7,letters=0.3; from step 500 on: 500:novels=1,...",
+            rich_help_panel=LEARNING,
+        ),
+    ] = None,
     seed: Annotated[int, Option(min=0, help="Same seed, same run.", rich_help_panel=LEARNING)] = 42,
     eval_tokens: Annotated[
         int, Option(min=1, help="Held-out tokens to score.", rich_help_panel=SCORING)
@@ -121,6 +129,7 @@ def train(
         learning_rate=learning_rate, scheduler=scheduler, warmup=warmup,
         weight_decay=weight_decay, rank=rank, alpha=alpha, dropout=dropout, seed=seed,
         eval_tokens=eval_tokens, sample_prompt=sample_prompt, sample_tokens=sample_tokens,
+        mix=tuple(mix or ()),
     )  # fmt: skip
     settings.check()
     workspace = Workspace(data_dir)
@@ -190,11 +199,14 @@ def parquet_files(workspace: Workspace, dataset: str | None) -> list[Path]:
 def read_splits(files: list[Path], seed: int) -> tuple[list[Document], list[Document]]:
     """The documents to train on and those held out.
 
-    A dataset without a validation split of its own gets one here, of whole documents.
+    What has the weight 0 is for evaluation only, wherever it stands. A dataset without anything
+    held out gets a validation split here, of whole documents.
     """
     train_files, validation_files = find_splits(files)
     training = [without_last_newline(document) for document in read_documents(train_files)]
     held_out = [without_last_newline(document) for document in read_documents(validation_files)]
+    held_out += [document for document in training if document.weight == 0]
+    training = [document for document in training if document.weight != 0]
     if not held_out:
         chosen = validation_ids([(d.id, len(d.text)) for d in training], 0.1, seed)
         held_out = [document for document in training if document.id in chosen]

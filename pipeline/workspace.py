@@ -24,6 +24,9 @@ from pipeline.files import FileFact, HashCache
 from pipeline.records import JOURNAL, RECORD, Output, Record, is_inside, read_journal
 
 CACHE = ".cache"
+# A text each, or many records each: prompts with their completions, or chats.
+RECORD_SUFFIXES = (".completion.jsonl", ".chat.jsonl")
+DOCUMENTS = ("*.txt", *(f"*{suffix}" for suffix in RECORD_SUFFIXES))
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,11 @@ STAGES = {
     for stage in (
         Stage("acquire", "1_raw", None, (), "a directory of text files", True, True),
         Stage(
-            "preprocess", "2_preprocessed", "acquire", ("*.txt", "catalog.jsonl"),
+            "preprocess", "2_preprocessed", "acquire", (*DOCUMENTS, "catalog.jsonl"),
             "a directory of cleaned text files", True, True,
         ),
         Stage(
-            "chunk", "3_chunks", "preprocess", ("*.txt", "report.jsonl"),
+            "chunk", "3_chunks", "preprocess", (*DOCUMENTS, "report.jsonl"),
             "Parquet files of chunks",
         ),
         Stage(
@@ -244,7 +247,7 @@ class Workspace:
         """What a person did to the outputs since the stage wrote them."""
         directory = self.directory(stage)
         outputs = record.outputs.values()
-        present = {path.name for path in self.files(stage, ("*.txt",))}
+        present = {path.name for path in self.files(stage, DOCUMENTS)}
         curated = STAGES[stage].curated
         return {
             "edited": [o.name for o in outputs if self.is_edited(directory, o)],
@@ -255,7 +258,7 @@ class Workspace:
 
 def is_document(stage: Stage, name: str) -> bool:
     """Whether an output is a document that a person may delete, rather than an account of them."""
-    return stage.curated and name.endswith(".txt") and "/" not in name
+    return stage.curated and name.endswith((".txt", *RECORD_SUFFIXES)) and "/" not in name
 
 
 def as_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,17 @@
 The catalogue holds the sample library, all of it about horror, unless books are given. Faults on
 demand: too many requests (with Retry-After), errors, slowness, a body cut short, a web page in
 place of what was asked for.
+
+The same books lie below `/mirror/` as on a mirror of Project Gutenberg, and zip archives, if any
+are given, beside the files. Files have an ETag and a date, and answer conditional requests.
 """
 
+import hashlib
 import json
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -22,6 +27,8 @@ from pipeline.books.boilerplate import strip_boilerplate
 from pipeline.books.decoding import decode
 from pipeline.books.sample import sample_library
 
+LAST_MODIFIED = "Sat, 01 Feb 2003 04:05:06 GMT"
+MIRROR_KINDS = ("-0", "cache", "-8", "")  # files that a mirror may have of a book
 WEB_PAGE = b"<!DOCTYPE html>\n<html><head><title>404 | Not found</title></head><body></body></html>"
 
 
@@ -39,6 +46,16 @@ class Faults:
     only: str = "/files/"
 
 
+@dataclass(frozen=True)
+class Request:
+    """A request that was answered; `time` is in seconds, `port` tells connections apart."""
+
+    path: str
+    time: float
+    port: int
+    headers: Mapping[str, str]
+
+
 def sample_books() -> dict[int, tuple[str, bytes]]:
     """The sample library: id -> (title, bytes)."""
     books = {}
@@ -50,10 +67,12 @@ def sample_books() -> dict[int, tuple[str, bytes]]:
 
 
 class GutendexServer:
-    """Serves `/books` and `/files/...` on a free port of 127.0.0.1 while its `with` block runs.
+    """Serves `/books`, `/files/...` and `/mirror/...` on a free port of 127.0.0.1 while its `with`
+    block runs.
 
     `entries` replaces fields of the catalogue's entries, by id. `delay` is how long each file
-    takes, in seconds.
+    takes, `latency` each request, in seconds. `mirrored` are the kinds of files that the mirror
+    has. `zips` are archives by id; `redirects` lead from paths to addresses.
     """
 
     def __init__(
@@ -63,12 +82,21 @@ class GutendexServer:
         delay: float = 0.0,
         faults: Faults | None = None,
         entries: Mapping[int, Mapping[str, Any]] | None = None,
+        latency: float = 0.0,
+        mirrored: Collection[str] = MIRROR_KINDS,
+        zips: Mapping[int, bytes] | None = None,
+        redirects: Mapping[str, str] | None = None,
     ) -> None:
         self.books = dict(sample_books() if books is None else books)
         self.per_page = per_page
         self.delay = delay
         self.faults = faults or Faults()
         self.entries = dict(entries or {})
+        self.latency = latency
+        self.mirrored = mirrored
+        self.zips = dict(zips or {})
+        self.redirects = dict(redirects or {})
+        self.requests: list[Request] = []
         self.pages: list[str] = []  # paths and queries of the requests to the catalogue
         self.agents: list[str] = []
         self.downloads: list[int] = []
@@ -102,16 +130,19 @@ class GutendexServer:
                     return kind
         return ""
 
-    def note(self, path: str, agent: str) -> None:
+    def note(self, path: str, port: int, headers: Mapping[str, str]) -> None:
         with self._lock:
-            self.agents.append(agent)
+            self.requests.append(Request(path, time.monotonic(), port, dict(headers)))
+            self.agents.append(headers.get("User-Agent", ""))
             if path.startswith("/books"):
                 self.pages.append(path)
 
     def catalogue(self, query: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
         """Status and answer for a query; unknown parameters are ignored without a word."""
         found = [entry for entry in map(self._entry, sorted(self.books)) if _fits(entry, query)]
-        if query.get("sort") != "ascending":
+        if query.get("sort") == "descending":
+            found.reverse()
+        elif query.get("sort") != "ascending":
             found.sort(key=lambda entry: -entry["download_count"])
         page = int(query.get("page", "1"))
         start = (page - 1) * self.per_page
@@ -126,13 +157,26 @@ class GutendexServer:
         }
 
     def file(self, path: str) -> bytes | None:
-        """The bytes of `/files/<id>.txt`."""
-        stem = path.removeprefix("/files/").removesuffix(".txt")
-        if not stem.isdigit() or int(stem) not in self.books:
+        """The bytes of `/files/<id>.txt` and `.zip`, or of a file of the mirror."""
+        if found := re.fullmatch(r"/files/(\d+)\.zip", path):
+            return self.zips.get(int(found[1]))
+        id = self._mirrored_id(path)
+        if found := re.fullmatch(r"/files/(\d+)\.txt", path):
+            id = int(found[1])
+        if id not in self.books:
             return None
         with self._lock:
-            self.downloads.append(int(stem))
-        return self.books[int(stem)][1]
+            self.downloads.append(id)
+        return self.books[id][1]
+
+    def _mirrored_id(self, path: str) -> int:
+        """The book whose file a path of the mirror is; 0 if there is no such file."""
+        if found := re.fullmatch(r"/mirror/cache/epub/(\d+)/pg\1\.txt", path):
+            return int(found[1]) if "cache" in self.mirrored else 0
+        found = re.fullmatch(r"/mirror/((?:\d/)+)(\d+)/\2(-0|-8|)\.txt", path)
+        if not found or found[3] not in self.mirrored:
+            return 0
+        return int(found[2]) if found[1] == "".join(f"{n}/" for n in found[2][:-1] or "0") else 0
 
     def _page_url(self, query: Mapping[str, str], page: int) -> str:
         return f"{self.url}/books/?{urlencode({**query, 'page': page})}"
@@ -162,6 +206,15 @@ def _fits(entry: Mapping[str, Any], query: Mapping[str, str]) -> bool:
     languages = query.get("languages")
     if languages and not set(languages.split(",")) & set(entry["languages"]):
         return False
+    ids = query.get("ids")
+    if ids and str(entry["id"]) not in ids.split(","):
+        return False
+    years = [(author["birth_year"], author["death_year"]) for author in entry["authors"]]
+    start, end = int(query.get("author_year_start", -9999)), int(query.get("author_year_end", 9999))
+    if "author_year_start" in query or "author_year_end" in query:
+        known = [[year for year in pair if year is not None] for pair in years]
+        if not any(pair and max(pair) >= start and min(pair) <= end for pair in known):
+            return False
     rights = json.dumps(entry["copyright"])
     if "copyright" in query and rights not in query["copyright"].split(","):
         return False
@@ -177,41 +230,60 @@ def _handler(owner: GutendexServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            owner.note(self.path, self.headers.get("User-Agent", ""))
+            owner.note(self.path, self.client_address[1], dict(self.headers))
+            time.sleep(owner.latency)
             fault = owner.fault(parts.path)
             if fault in ("too_many", "broken"):
                 status = 429 if fault == "too_many" else 500
-                self._send(status, b"trouble", "text/plain", owner.faults.retry_after)
+                self._send(
+                    status, b"trouble", "text/plain", {"Retry-After": owner.faults.retry_after}
+                )
                 return
             if fault == "slow":
                 time.sleep(owner.faults.delay)
-            if parts.path.rstrip("/") == "/books" and fault != "html":
+            if parts.path in owner.redirects:
+                self._send(302, b"", "text/plain", {"Location": owner.redirects[parts.path]})
+            elif parts.path.rstrip("/") == "/books" and fault != "html":
                 query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
                 status, answer = owner.catalogue(query)
-                body, kind = json.dumps(answer).encode(), "application/json"
+                self._send(
+                    status, json.dumps(answer).encode(), "application/json", cut=fault == "short"
+                )
             else:
                 found = owner.file(parts.path)
-                time.sleep(owner.delay)
-                missing = found is None or fault == "html"
-                status = 404 if found is None and fault != "html" else 200
-                body, kind = (WEB_PAGE, "text/html") if missing else (found or b"", "text/plain")
-            self._send(status, body, kind, cut=fault == "short")
+                self._send_file(None if fault == "html" else found, fault)
+
+        def _send_file(self, found: bytes | None, fault: str) -> None:
+            time.sleep(owner.delay)
+            if found is None:
+                self._send(200 if fault == "html" else 404, WEB_PAGE, "text/html")
+                return
+            etag = f'"{hashlib.sha256(found).hexdigest()[:16]}"'
+            known = self.headers.get("If-None-Match")
+            since = self.headers.get("If-Modified-Since")
+            extra = {"ETag": etag, "Last-Modified": LAST_MODIFIED}
+            if known == etag or (known is None and since == LAST_MODIFIED):
+                self._send(304, b"", "text/plain", extra)
+            else:
+                self._send(200, found, "text/plain", extra, cut=fault == "short")
 
         def _send(
             self,
             status: int,
             body: bytes,
             kind: str,
-            retry_after: str | None = None,
+            extra: Mapping[str, str | None] | None = None,
             cut: bool = False,
         ) -> None:
             self.close_connection = cut
             try:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                if retry_after is not None:
-                    self.send_header("Retry-After", retry_after)
+                if status != 304:
+                    self.send_header("Content-Length", str(len(body)))
+                for name, value in (extra or {}).items():
+                    if value is not None:
+                        self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body[: len(body) // 2] if cut else body)
             except (BrokenPipeError, ConnectionResetError):

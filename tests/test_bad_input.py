@@ -19,20 +19,21 @@ def complaint(*arguments: object, code: int = 1) -> str:
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     text = complaint("all", "--source", tmp_path / "none", "--data-dir", tmp_path / "data")
-    assert f"--source {tmp_path / 'none'} is not there." in text
+    assert f"--source {tmp_path / 'none'} does not exist." in text
 
 
 def test_a_folder_without_books(tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
     (tmp_path / "books" / "cover.jpg").write_bytes(b"\xff\xd8")
     text = complaint("all", "--source", tmp_path / "books", "--data-dir", tmp_path / "data")
-    assert "has no .txt or .md files in it" in text
+    assert "has no texts (.txt, .md, .epub, .html) and no tables" in text
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "cover.jpg").write_bytes(b"\xff\xd8")
     text = complaint("acquire", "--source", tmp_path / "cover.jpg", "--data-dir", tmp_path / "data")
-    assert "cover.jpg is not a .txt or .md file" in text
+    assert "cover.jpg was left out: it is not text but image/jpeg" in text
+    assert "There is no text in what was asked for" in text
 
 
 def test_an_empty_file_is_named_and_the_others_are_taken(tmp_path: Path) -> None:

@@ -1,56 +1,49 @@
-"""A client of Gutendex, the catalogue of Project Gutenberg as JSON, that behaves as a guest.
+"""A client of Gutendex, the catalogue of Project Gutenberg as JSON.
 
-It says who it is, waits between downloads, waits longer when it is asked to, gives up after a
-number of attempts, and names what went wrong. https://gutendex.com asks heavy users to run a
-server of their own, so the address is a setting.
+https://gutendex.com asks heavy users to run a server of their own, so the address is a setting,
+and pages of the catalogue are kept for a day. `polite` has the manners, `downloads` the files.
 """
 
-import random
+import hashlib
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.books.decoding import decode
-from pipeline.books.plain_text import Rejected, check_is_text
+from pipeline.books.downloads import (
+    Download,
+    DownloadRefused,
+    as_download,
+    ask,
+    first_text,
+)
+from pipeline.books.polite import PoliteSession, RequestFailed, redacted, user_agent
 from pipeline.console import say
 from pipeline.errors import PipelineError, UsageError
+from pipeline.files import encode_json, write_bytes
 
-if TYPE_CHECKING:
-    from requests import Response
+__all__ = [
+    "Book", "Download", "DownloadRefused", "GutendexClient", "Search", "as_book", "text_urls",
+    "user_agent",
+]  # fmt: skip
 
 DEFAULT_URL = "https://gutendex.com"
 SORTS = ("ascending", "descending", "popular")
-LARGEST_FILE = 64 * 1024 * 1024  # bytes; the largest plain text of the catalogue has some 30 MB
+RIGHTS = ("false", "true", "null")
+IDS_PER_REQUEST = 32  # as many as fit on a page
+PAGE_LIFETIME = 24 * 3600.0  # seconds
 
-_RETRY_STATUS = {429, 500, 502, 503, 504}
-_LONGEST_WAIT = 300.0  # seconds; whoever asks for more is asked again another day
-_WORTH_A_WORD = 5.0  # seconds of waiting that need an explanation
-_TRIES_BEFORE_FIRST_ANSWER = 3  # a server never reached is not worth a long wait
-
-
-def user_agent() -> str:
-    """`bookshelf-llm/<version>`."""
-    try:
-        return f"bookshelf-llm/{version('bookshelf-llm')}"
-    except PackageNotFoundError:
-        return "bookshelf-llm"
-
-
-class DownloadRefused(Exception):
-    """What came for a book is no text of it; `reason` says why."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+_MOST_BARREN_PAGES = 3  # pages with nothing new, before the catalogue is taken to go in a circle
+_CHECK_URL = "Check --gutendex-url."
 
 
 @dataclass(frozen=True)
 class Book:
-    """A book of the catalogue with the address of its best plain text.
+    """A book of the catalogue with the addresses of its plain texts, the best one first.
 
     `copyright` is False for the public domain in the USA, None where the catalogue is silent.
     """
@@ -61,255 +54,303 @@ class Book:
     languages: list[str]
     subjects: list[str]
     copyright: bool | None
-    text_url: str
+    text_urls: tuple[str, ...]
+
+    @property
+    def text_url(self) -> str:
+        """The address of the best plain text."""
+        return self.text_urls[0]
+
+
+class Search:
+    """The books that fit a question, asked for page by page as one iterates.
+
+    After an iteration that came to its end:
+
+    - `found`: how many books came.
+    - `ran_out`: whether the catalogue had fewer than were asked for.
+    - `without_text`: ids of entries that have no plain text (audio books, for one).
+    - `missing`: of the ids asked for, those that the catalogue does not have, or not under the
+      other conditions of the search.
+
+    Iterating again asks again.
+    """
+
+    def __init__(
+        self,
+        page: Callable[[Mapping[str, str]], dict[str, Any]],
+        query: Mapping[str, str],
+        ids: Sequence[int] | None,
+        limit: int | None,
+    ) -> None:
+        self.found = 0
+        self.ran_out = False
+        self.without_text: list[int] = []
+        self.missing: list[int] = []
+        self._page = page
+        self._query = query
+        self._ids = ids
+        self._limit = limit
+
+    def __iter__(self) -> Iterator[Book]:
+        self.found, self.ran_out, self.without_text, self.missing = 0, False, [], []
+        seen: set[int] = set()
+        for query in self._queries():
+            for entry in self._entries(query, seen):
+                if self.found == self._limit:
+                    return
+                book = as_book(entry)
+                if book is None:
+                    self.without_text.append(entry["id"])
+                    continue
+                self.found += 1
+                yield book
+                if self.found == self._limit:
+                    return
+        self._sum_up(seen)
+
+    def _queries(self) -> Iterator[dict[str, str]]:
+        if self._ids is None:
+            yield dict(self._query)
+            return
+        for start in range(0, len(self._ids), IDS_PER_REQUEST):
+            some = self._ids[start : start + IDS_PER_REQUEST]
+            yield {**self._query, "ids": ",".join(map(str, some))}
+
+    def _entries(self, query: Mapping[str, str], seen: set[int]) -> Iterator[dict[str, Any]]:
+        """The entries of all pages that are not in `seen`, which they are put into."""
+        wanted = None if self._ids is None else set(self._ids)
+        page, barren = 1, 0
+        while barren < _MOST_BARREN_PAGES:
+            answer = self._page({**query, "page": str(page)})
+            barren += 1
+            for entry in answer["results"]:
+                id = _id(entry)
+                # A server that does not know `ids` answers with any books.
+                if id is None or id in seen or (wanted is not None and id not in wanted):
+                    continue
+                barren = 0
+                seen.add(id)
+                yield entry
+            if not answer.get("next") or not answer["results"]:
+                return
+            page += 1
+
+    def _sum_up(self, seen: set[int]) -> None:
+        if self._ids is not None:
+            self.missing = sorted(set(self._ids) - seen)
+        wanted = self._limit if self._ids is None else min(len(self._ids), self._limit or 10**9)
+        self.ran_out = wanted is not None and self.found < wanted
+        if not self.ran_out or not self.found:
+            return
+        if self._ids is None:
+            say(f"{self.found} of {wanted} asked: the catalogue has no more.")
+        else:
+            lost = ", ".join(map(str, [*self.missing, *sorted(self.without_text)][:10]))
+            rest = ", ..." if len(self.missing) + len(self.without_text) > 10 else ""
+            say(f"{self.found} of {wanted} asked: the catalogue has no text of {lost}{rest}.")
 
 
 class GutendexClient:
     """Searches a Gutendex server and downloads from where it points.
 
-    `timeout` is for each wait for bytes, `pause` stands between two downloads (both in seconds),
-    `tries` is how often a request is made at most. `sleep` and `jitter` (a number from 0 to 1) can
-    be replaced in tests.
+    `session` makes the requests (one of its own with the usual manners, but without a quota, if
+    none is given). Pages of the catalogue are kept in the directory `page_cache` for a day; `now`
+    gives seconds since 1970.
     """
 
     def __init__(
         self,
         base_url: str = DEFAULT_URL,
-        user_agent: str = user_agent(),
-        timeout: float = 30.0,
-        pause: float = 2.0,
-        tries: int = 5,
-        sleep: Callable[[float], None] = time.sleep,
-        jitter: Callable[[], float] = random.random,
+        session: PoliteSession | None = None,
+        page_cache: Path | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        import requests  # 0.1 s, and only this stage needs it
-
         self._books_url = _books_url(base_url)
-        self._timeout = timeout
-        self._pause = pause
-        self._tries = tries
-        self._sleep = sleep
-        self._jitter = jitter
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = user_agent
-        self._answered = False
-        self._downloads = 0
+        self._session = session or PoliteSession()
+        self._page_cache = page_cache
+        self._now = now
 
     def search(
         self,
         topic: str | None = None,
         search: str | None = None,
         languages: str | None = None,
-        limit: int | None = None,
+        author_year_start: int | None = None,
+        author_year_end: int | None = None,
+        ids: Sequence[int] | None = None,
         sort: str = "ascending",
         copyright: str | None = "false",
-    ) -> Iterator[Book]:
+        limit: int | None = None,
+    ) -> Search:
         """The books that fit, at most `limit`, none twice; stops at the last page.
 
         `topic` is looked for in subjects and bookshelves, `search` in titles and authors,
-        `languages` are codes such as "en,fr". `sort`: "ascending" and "descending" by number are
-        stable; "popular" is the order of downloads, which moves while one reads it. `copyright` is
-        "false" (public domain in the USA), "true", "null" (not known), several of them separated
-        by commas, or None for all. Books without a plain text are passed over.
+        `languages` are codes such as "en,fr". Of the years, one author has lived in or after the
+        first and in or before the second; they may be negative. `ids` are the numbers of the books
+        wanted. `sort`: "ascending" and "descending" by number are stable; "popular" is the order
+        of downloads, which moves while one reads it. `copyright` is "false" (public domain in the
+        USA), "true", "null" (not known), several of them separated by commas, or None for all,
+        which is also the way to hear of rights in books asked for by `ids`.
 
-        Raises PipelineError if there is no network, or no Gutendex at the other end.
+        Raises UsageError for what makes no sense; iterating raises PipelineError if there is no
+        network, or no Gutendex at the other end.
         """
         if sort not in SORTS:
             raise UsageError(f"sort {sort!r} is not one of {', '.join(SORTS)}.")
+        if copyright and not set(copyright.split(",")) <= set(RIGHTS):
+            raise UsageError(f"copyright {copyright!r} is not one or more of {', '.join(RIGHTS)}.")
+        start, end = author_year_start, author_year_end
+        if start is not None and end is not None and start > end:
+            raise UsageError(f"The years of authors end ({end}) before they start ({start}).")
+        if ids is not None and any(id < 1 for id in ids):
+            raise UsageError(f"{min(ids)} is no number of a book.")
         wanted = {
-            "topic": topic, "search": search, "languages": languages,
-            "mime_type": "text/plain", "copyright": copyright,
-            "sort": None if sort == "popular" else sort,
+            "topic": topic, "search": search,
+            "languages": languages.replace(" ", "").lower() if languages else None,
+            "author_year_start": start, "author_year_end": end,
+            # Entries without a text are wanted too where they are asked for by name, to tell.
+            "mime_type": "text/plain" if ids is None else None,
+            "copyright": copyright, "sort": None if sort == "popular" else sort,
         }  # fmt: skip
-        query = {name: value for name, value in wanted.items() if value}
-        seen: set[int] = set()
-        page = 1
-        while limit is None or len(seen) < limit:
-            answer = self._page(query, page)
-            for book in map(as_book, answer["results"]):
-                if book is not None and book.id not in seen:
-                    seen.add(book.id)
-                    yield book
-                    if len(seen) == limit:
-                        return
-            if not answer.get("next") or not answer["results"]:
-                break
-            page += 1
-        if limit is not None and 0 < len(seen) < limit:
-            say(f"{len(seen)} of {limit} books asked for: the catalogue has no more.")
+        query = {name: str(value) for name, value in wanted.items() if value not in (None, "")}
+        if ids is not None:
+            ids = sorted(set(ids), reverse=sort == "descending")
+        return Search(self._page, query, ids, limit)
 
-    def download(self, book: Book) -> bytes:
-        """The bytes of a book's text, as served.
+    def download(self, book: Book) -> Download:
+        """The text of a book: the bytes as served, or those of the text in a zip archive.
 
         Raises:
             DownloadRefused: what came is no text (a web page, nothing, half a file, ...).
-            PipelineError: the server cannot be reached, or wants no more requests for now.
+            PipelineError: a server cannot be reached, or wants no more requests for now.
         """
-        if self._downloads:
-            self._sleep(self._pause)
-        self._downloads += 1
-        response = self._get(book.text_url, {})
-        if response.status_code != 200:
-            raise DownloadRefused(f"the server answered {_status(response)}")
-        body = response.content
-        if len(body) > LARGEST_FILE:
-            raise DownloadRefused(f"its file is larger than {LARGEST_FILE // 2**20} MB")
-        promised = response.headers.get("Content-Length", "")
-        packed = "Content-Encoding" in response.headers
-        if not packed and promised.isdigit() and len(body) < int(promised):
-            raise DownloadRefused(f"only {len(body):,} of {int(promised):,} bytes came")
-        try:
-            check_is_text(decode(body).text)
-        except Rejected as rejection:
-            raise DownloadRefused(rejection.reason) from rejection
-        return body
+        return first_text(self._session, book.text_urls)
 
-    def _page(self, query: Mapping[str, str], page: int) -> dict[str, Any]:
-        """One page of the catalogue; an empty one past the last."""
-        response = self._get(self._books_url, {**query, "page": str(page)})
+    def refresh(
+        self, book: Book, etag: str | None, last_modified: str | None, url: str | None = None
+    ) -> Download | None:
+        """The text at `url` (the book's first address if not given) if it has changed.
+
+        `etag` and `last_modified` are those of the version at hand; None if that is still the one
+        served. Without either, and from servers that do not compare them, the text comes whole.
+        Raises as `download` does.
+        """
+        url = url or book.text_url
+        known = {"If-None-Match": etag, "If-Modified-Since": last_modified}
+        headers = {name: value for name, value in known.items() if value}
+        answer = ask(self._session, url, headers)
+        if answer.status == 304 and headers:
+            return None
+        return as_download(answer, url)
+
+    # --- pages of the catalogue ---------------------------------------------------------------
+
+    def _page(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """One page of the catalogue, from the cache or the server; an empty one past the last."""
+        kept = self._kept(query)
+        if kept is not None:
+            return kept
         try:
-            answer = response.json()
-        except ValueError:
+            response = self._session.get(self._books_url, query)
+        except RequestFailed as failure:
+            hint = failure.hint if failure.kind == "busy" else _other_server(failure)
+            raise PipelineError(failure.message, hint) from failure
+        try:
+            answer = json.loads(response.body)
+        except (ValueError, RecursionError):
             answer = None
-        if response.status_code == 404 and isinstance(answer, dict) and page > 1:
+        if response.status == 404 and isinstance(answer, dict) and query["page"] != "1":
             return {"results": []}  # the catalogue became shorter as we read it
-        if response.status_code >= 400:
-            raise PipelineError(
-                f"{self._books_url} answered {_status(response)}.", "Check --gutendex-url."
-            )
-        if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
-            raise PipelineError(
-                f"{self._books_url} does not answer as a Gutendex server does.",
-                "Check --gutendex-url.",
-            )
-        return answer
+        address = redacted(self._books_url)
+        if response.status >= 400:
+            raise PipelineError(f"{address} answered {response.said}.", _CHECK_URL)
+        if not _is_page(answer):
+            raise PipelineError(f"{address} does not answer as a Gutendex server does.", _CHECK_URL)
+        self._keep(query, answer)
+        return dict(answer)
 
-    # --- one request, with patience -----------------------------------------------------------
+    def _cache_file(self, query: Mapping[str, str]) -> Path | None:
+        if self._page_cache is None:
+            return None
+        key = json.dumps([self._books_url, sorted(query.items())])
+        return self._page_cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
-    def _get(self, url: str, query: Mapping[str, str]) -> "Response":
-        """The answer to a GET, whatever its status, after as many tries as it is worth."""
-        tried = 0
-        while True:
-            outcome = self._ask(url, query)
-            if not isinstance(outcome, _Trouble):
-                return outcome
-            tried += 1
-            tries = self._tries if self._answered else min(self._tries, _TRIES_BEFORE_FIRST_ANSWER)
-            if tried >= tries or (outcome.asked_wait or 0) > _LONGEST_WAIT:
-                raise self._given_up(url, outcome, tried) from outcome.cause
-            wait = outcome.asked_wait
-            if wait is None:  # clients that were refused together must not come back together
-                wait = 2.0 ** (tried - 1) * (0.5 + self._jitter())
-            if wait >= _WORTH_A_WORD:
-                say(f"{urlsplit(url).netloc} {outcome.said}; asking again in {wait:.0f} s.")
-            self._sleep(wait)
-
-    def _ask(self, url: str, query: Mapping[str, str]) -> "Response | _Trouble":
-        """One try: an answer, or trouble that may pass."""
-        import requests
-
+    def _kept(self, query: Mapping[str, str]) -> dict[str, Any] | None:
+        """A page that was answered less than a day ago."""
+        path = self._cache_file(query)
+        if path is None:
+            return None
         try:
-            response = self._session.get(url, params=dict(query), timeout=self._timeout)
-        except requests.exceptions.ChunkedEncodingError as error:
-            self._answered = True
-            return _Trouble("broke off in the middle", cause=error)
-        except requests.Timeout as error:
-            return _Trouble(
-                "does not answer", unreachable=f"no answer in {self._timeout:g} s", cause=error
-            )
-        except requests.ConnectionError as error:
-            return _Trouble("does not answer", unreachable="no connection", cause=error)
-        except requests.RequestException as error:  # no address, too many redirects, ...
-            raise PipelineError(f"{url} cannot be asked: {error}.", "Check the address.") from error
-        self._answered = True
-        if response.status_code not in _RETRY_STATUS:
-            return response
-        return _Trouble(
-            f"answered HTTP {response.status_code}",
-            asked_wait=_retry_after(response),
-            refused=response.status_code == 429,
-        )
+            kept = json.loads(path.read_bytes())
+            age = self._now() - kept["time"]
+            answer = kept["answer"]
+        except (OSError, ValueError, RecursionError, LookupError, TypeError):
+            return None  # not there, or broken: it will be written anew
+        return dict(answer) if 0 <= age < PAGE_LIFETIME and _is_page(answer) else None
 
-    def _given_up(self, url: str, trouble: "_Trouble", tried: int) -> Exception:
-        host = urlsplit(url).netloc
-        tries = f"({tried} tries)" if tried > 1 else "(one try)"
-        if trouble.unreachable:
-            return PipelineError(
-                f"{url} cannot be reached: {trouble.unreachable} {tries}.",
-                "Check the network, or give the address of another server with --gutendex-url.",
-            )
-        if trouble.refused or trouble.asked_wait is not None:
-            wait = f" for {trouble.asked_wait:.0f} seconds" if trouble.asked_wait else ""
-            return PipelineError(
-                f"{host} wants no more requests{wait} {tries}.",
-                "Run the same command again later: what has come is kept.",
-            )
-        if url == self._books_url:
-            return PipelineError(
-                f"{url} {trouble.said} {tries}.", "Try again later, or check --gutendex-url."
-            )
-        return DownloadRefused(f"the server {trouble.said} {tries}")
-
-
-@dataclass(frozen=True)
-class _Trouble:
-    """A try that failed in a way that may pass."""
-
-    said: str  # what the server did, behind its name
-    asked_wait: float | None = None  # seconds, by Retry-After
-    refused: bool = False  # too many requests
-    unreachable: str = ""  # why, if the server was not reached at all
-    cause: Exception | None = None
+    def _keep(self, query: Mapping[str, str], answer: Mapping[str, Any]) -> None:
+        path = self._cache_file(query)
+        if path is None:
+            return
+        with suppress(OSError):  # a disk that takes no files costs only time
+            write_bytes(path, encode_json({"time": self._now(), "answer": answer}))
 
 
 def _books_url(base_url: str) -> str:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(base_url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(
-            f"--gutendex-url {base_url} is no web address.", f"It should look like {DEFAULT_URL}"
+            f"--gutendex-url {redacted(base_url)} is no web address.",
+            f"It should look like {DEFAULT_URL}",
         )
     base = base_url.rstrip("/")
     return base if base.endswith("/books") else base + "/books"
 
 
-def _status(response: "Response") -> str:
-    return f"HTTP {response.status_code} {response.reason or ''}".strip()
+def _other_server(failure: RequestFailed) -> str:
+    if failure.kind == "unreachable":
+        return "Check the network, or give the address of another server with --gutendex-url."
+    return "Try again later, or check --gutendex-url."
 
 
-def _retry_after(response: "Response") -> float | None:
-    """Seconds that the server asks for, given as a number or as a date."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
+def _is_page(answer: Any) -> bool:
+    return isinstance(answer, dict) and isinstance(answer.get("results"), list)
 
 
 # --- the catalogue's entries ----------------------------------------------------------------------
 
 _CHARSET_ORDER = ("utf-8", "", "us-ascii", "iso-8859-1")
+_ZIP_RANK = len(_CHARSET_ORDER) + 1
 
 
 def as_book(entry: Any) -> Book | None:
     """An entry of the catalogue; None if it is none, or has no plain text."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("id"), int):
+    id = _id(entry)
+    if id is None:
         return None
-    url = text_url(entry.get("formats"))
-    if url is None:
+    urls = text_urls(entry.get("formats"))
+    if not urls:
         return None
     authors = [author for author in _list(entry, "authors") if isinstance(author, dict)]
     rights = entry.get("copyright")
     return Book(
-        entry["id"],
+        id,
         str(entry.get("title") or ""),
         [str(author["name"]) for author in authors if author.get("name")],
         [str(language) for language in _list(entry, "languages")],
         [str(subject) for subject in _list(entry, "subjects")],
         rights if isinstance(rights, bool) else None,
-        url,
+        urls,
     )
+
+
+def _id(entry: Any) -> int | None:
+    id = entry.get("id") if isinstance(entry, dict) else None
+    return id if type(id) is int and id > 0 else None
 
 
 def _list(entry: Mapping[str, Any], key: str) -> list[Any]:
@@ -317,23 +358,22 @@ def _list(entry: Mapping[str, Any], key: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def text_url(formats: Any) -> str | None:
-    """The address of the best plain text among a book's formats (a mapping of media types to
-    addresses): UTF-8 before the rest, never a .zip, never the readme of an audio book."""
+def text_urls(formats: Any) -> tuple[str, ...]:
+    """The addresses of plain texts among a book's formats (a mapping of media types to addresses),
+    best first: UTF-8 before the rest, zip archives last, never the readme of an audio book."""
     if not isinstance(formats, dict):
-        return None
-    best: tuple[int, str] | None = None
+        return ()
+    ranked: list[tuple[int, str]] = []
     for kind, url in formats.items():
         mime, _, parameter = str(kind).lower().partition(";")
         address = str(url).lower()
         if mime.strip() != "text/plain" or not address.startswith(("http://", "https://")):
             continue
-        if address.endswith((".zip", "readme.txt")):
+        if address.endswith("readme.txt"):
             continue
         charset = parameter.partition("charset=")[2].strip()
         if address.endswith((".utf-8", ".utf8", "-0.txt")):
             charset = "utf-8"
         rank = _CHARSET_ORDER.index(charset) if charset in _CHARSET_ORDER else len(_CHARSET_ORDER)
-        if best is None or rank < best[0]:
-            best = rank, str(url)
-    return best[1] if best else None
+        ranked.append((_ZIP_RANK if address.endswith(".zip") else rank, str(url)))
+    return tuple(dict.fromkeys(url for _, url in sorted(ranked, key=lambda each: each[0])))

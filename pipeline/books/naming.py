@@ -3,6 +3,9 @@
 import re
 import unicodedata
 
+# Names that Windows keeps for devices, with whatever suffix.
+_DEVICES = {"con", "prn", "aux", "nul"} | {f"{p}{n}" for p in ("com", "lpt") for n in range(10)}
+
 LONGEST_STEM = 80  # characters, so that a name fits every file system with room to spare
 
 # Letters that Unicode does not decompose into a base letter and a mark.
@@ -46,3 +49,9 @@ def file_name(id: str | int, title: str) -> str:
     number = slug(str(id), longest=24) or "book"
     title_slug = slug(title, longest=LONGEST_STEM - len(number) - 1) or "untitled"
     return f"{number}-{title_slug}.txt"
+
+
+def safe_stem(text: str, longest: int = LONGEST_STEM) -> str:
+    """`text` as the beginning of a file name: never empty, never a Windows device."""
+    stem = slug(text, longest) or "text"
+    return f"{stem}-text" if stem in _DEVICES else stem

@@ -1,5 +1,6 @@
 """Documents read back from Parquet: our own shards, or anybody's file with a column `text`."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,12 +11,17 @@ from pipeline.errors import PipelineError
 
 _HELD_OUT = {"validation", "valid", "val", "dev", "eval", "test"}
 _DESCRIPTIVE = ("title", "authors", "language", "source")
+_SOURCE = ("collection", "weight")
 _READ_ROWS = 64  # rows per batch: half a megabyte of chunks
 
 
 @dataclass(frozen=True)
 class Document:
-    """A document, or a run of its chunks: then `char_start` is where in the document it begins."""
+    """A document, or a run of its chunks: then `char_start` is where in the document it begins.
+
+    `collection` names the source of text that it came from, and `weight` is that source's share of
+    the trained tokens: 0 is for evaluation only, None is not weighted.
+    """
 
     id: str
     text: str
@@ -24,6 +30,8 @@ class Document:
     language: str | None = None
     source: str | None = None
     char_start: int = 0
+    collection: str | None = None
+    weight: float | None = None
 
 
 def find_splits(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -48,7 +56,8 @@ def read_documents(paths: Iterable[Path]) -> Iterator[Document]:
     Document. Where rows are missing in between, it ends, and what follows is one more Document of
     that id: text that was not side by side is never joined. Files without the columns
     `document_id`, `chunk` and `char_start` may be anybody's: each row is a document then, its id
-    the column `document_id` or `id`, else the number of the row.
+    the column `document_id` or `id`, else the number of the row. `collection` and `weight` are read
+    where both are there, as words and numbers: many a foreign table has a `weight` of its own.
 
     Raises PipelineError naming the file: if it is missing, damaged or no Parquet, has no column
     `text` or a row without text, or has chunks of a document in the wrong order.
@@ -124,7 +133,14 @@ def _document(row: dict[str, Any], document_id: str) -> Document:
         language=row.get("language"),
         source=row.get("source"),
         char_start=row.get("char_start") or 0,
+        collection=row.get("collection"),
+        weight=_number(row.get("weight")),
     )
+
+
+def _number(value: Any) -> float | None:
+    """A number; None where there is none, which pandas writes as not-a-number."""
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def _rows(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -151,13 +167,9 @@ def _rows(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _columns(path: Path, schema: Any) -> list[str]:
     """Which columns to read; PipelineError if there is no text."""
-    import pyarrow as pa
-
     names: list[str] = schema.names
     kind = schema.field("text").type if "text" in names else None
-    if isinstance(kind, pa.DictionaryType):
-        kind = kind.value_type
-    if kind is None or kind not in (pa.string(), pa.large_string(), pa.string_view()):
+    if kind is None or not _is_text(kind):
         what = "no column `text`" if kind is None else f"a column `text` of {kind}"
         raise PipelineError(
             f"{path} has {what}; its columns are: {', '.join(names) or 'none'}.",
@@ -166,4 +178,23 @@ def _columns(path: Path, schema: Any) -> list[str]:
     chunked = ("document_id", "chunk", "char_start")
     wanted = ["text", "document_id", *_DESCRIPTIVE]
     wanted += ["chunk", "char_start", "char_end"] if set(chunked) <= set(names) else ["id"]
+    wanted += _SOURCE if _has_source(schema) else ()
     return [name for name in wanted if name in names]
+
+
+def _has_source(schema: Any) -> bool:
+    import pyarrow as pa
+
+    if not set(_SOURCE) <= set(schema.names):
+        return False
+    collection, weight = (schema.field(name).type for name in _SOURCE)
+    is_number = pa.types.is_floating(weight) or pa.types.is_integer(weight)
+    return _is_text(collection) and (is_number or pa.types.is_null(weight))
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if isinstance(kind, pa.DictionaryType):
+        kind = kind.value_type
+    return kind in (pa.string(), pa.large_string(), pa.string_view())

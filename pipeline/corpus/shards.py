@@ -1,13 +1,9 @@
 """The corpus as Parquet: one row per chunk, the chunks of a document in order, side by side.
 
-Files are laid out for the Hugging Face Hub, where a file is stored as content-defined pieces and
-only new pieces are sent:
-
-- zstd level 3; a page index; page checksums, so that a flipped bit is an error and not a typo.
-- Row groups end where a document ends, at a document chosen by a hash of its own id (a longer
-  document with a higher chance), and not at a running count. Dropping or adding a book therefore
-  moves no boundary but its own. Content-defined chunking does the same for pages inside a group.
-- No minimum and maximum of the text column in the footer: they would be whole chunks.
+Row groups end where a document ends, at a document chosen by a hash of its own id (a longer one
+with a higher chance), and not at a running count. Dropping or adding a book therefore moves no
+boundary but its own, and little of a dataset has to be sent again. `parquet_files` has the rest of
+the layout.
 
 Equal documents give equal bytes. Memory holds one row group: 8 MB of text on average, 64 at most.
 """
@@ -18,18 +14,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipeline.corpus.documents import Document, find_splits, read_documents
+from pipeline.corpus.parquet_files import SHARD_BYTES, ParquetFiles
 from pipeline.errors import PipelineError
 
 __all__ = ["Chunk", "Document", "ShardWriter", "chunk_schema", "find_splits", "read_documents"]
 
-SHARD_BYTES = 256_000_000
 ROW_GROUP_BYTES = 8_000_000  # of text, on average
 MAX_ROW_GROUP_BYTES = 64_000_000  # of text
-_GROUP_OVERHEAD = 8_000  # bytes of a row group that are not text: headers, footer, index
-_TEMPORARY_PREFIX = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,8 @@ class Chunk:
     authors: Sequence[str] = ()
     language: str | None = None
     source: str | None = None
+    collection: str | None = None  # the source of text that the document came from, by its name
+    weight: float | None = None  # that source's share of the trained tokens; None: not weighted
 
 
 @cache
@@ -65,6 +61,8 @@ def chunk_schema() -> Any:
             ("authors", pa.list_(pa.string())),
             ("language", pa.string()),
             ("source", pa.string()),
+            ("collection", pa.string()),
+            ("weight", pa.float64()),
         ]
     )
 
@@ -76,9 +74,7 @@ class ShardWriter:
             writer.write_document(chunks)
         writer.paths  # the finished files
 
-    N is known at the end only, so shards have temporary names until then; if the block fails they
-    are removed. A shard is at most `shard_bytes` long, as long as no single row group is longer.
-    No document, no file.
+    Named, kept apart and removed as `ParquetFiles` does it. No document, no file.
     """
 
     def __init__(
@@ -89,18 +85,26 @@ class ShardWriter:
         shard_bytes: int = SHARD_BYTES,
         row_group_bytes: int = ROW_GROUP_BYTES,
     ) -> None:
-        self.paths: list[Path] = []
-        self.rows = 0
-        self._directory = directory
-        self._split = split
-        self._shard_bytes = shard_bytes
+        self._files = ParquetFiles(
+            directory, split, chunk_schema(),
+            dictionary=["document_id", "title", "authors.list.element", "language", "source",
+                        "collection"],
+            statistics=["document_id", "chunk", "char_start", "char_end", "language"],
+            shard_bytes=shard_bytes,
+        )  # fmt: skip
         self._row_group_bytes = row_group_bytes
-        self._temporary: list[Path] = []
-        self._file: BinaryIO | None = None
-        self._parquet: Any = None
-        self._groups = 0  # in this shard
         self._group: list[dict[str, Any]] = []
         self._group_bytes = 0
+
+    @property
+    def paths(self) -> list[Path]:
+        """The finished files."""
+        return self._files.paths
+
+    @property
+    def rows(self) -> int:
+        """Rows in finished row groups."""
+        return self._files.rows
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -138,71 +142,18 @@ class ShardWriter:
     def close(self) -> list[Path]:
         """Write what is left, give the shards their names, and return their paths."""
         self._end_group()
-        self._end_shard()
-        count = len(self._temporary)
-        for number, temporary in enumerate(self._temporary):
-            final = self._directory / f"{self._split}-{number:05}-of-{count:05}.parquet"
-            self.paths.append(temporary.replace(final))
-        self._temporary = []
-        return self.paths
+        return self._files.close()
 
     def discard(self) -> None:
         """Remove what was written."""
         self._group = []
-        try:
-            self._end_shard()
-        finally:
-            for temporary in self._temporary:
-                temporary.unlink(missing_ok=True)
-            self._temporary = []
+        self._files.discard()
 
     def _end_group(self) -> None:
         """Write the rows gathered so far as one row group."""
-        if not self._group:
-            return
-        import pyarrow as pa
-
-        overhead = (self._groups + 1) * _GROUP_OVERHEAD
-        if self._file and self._file.tell() + self._group_bytes + overhead > self._shard_bytes:
-            self._end_shard()
-        if self._parquet is None:
-            self._begin_shard()
-        table = pa.Table.from_pylist(self._group, schema=chunk_schema())
-        self._parquet.write_table(table, row_group_size=len(self._group))
-        self.rows += len(self._group)
-        self._groups += 1
+        self._files.write_group(self._group, self._group_bytes)
         self._group = []
         self._group_bytes = 0
-
-    def _begin_shard(self) -> None:
-        import pyarrow.parquet as pq
-
-        name = f"{_TEMPORARY_PREFIX}{self._split}-{len(self._temporary):05}.parquet"
-        path = self._directory / name
-        self._temporary.append(path)
-        self._groups = 0
-        self._file = path.open("wb")
-        self._parquet = pq.ParquetWriter(
-            self._file,
-            chunk_schema(),
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=["document_id", "title", "authors.list.element", "language", "source"],
-            write_statistics=["document_id", "chunk", "char_start", "char_end", "language"],
-            write_page_index=True,
-            write_page_checksum=True,
-            use_content_defined_chunking=True,
-        )
-
-    def _end_shard(self) -> None:
-        parquet, file = self._parquet, self._file
-        self._parquet = self._file = None
-        try:
-            if parquet is not None:
-                parquet.close()
-        finally:
-            if file is not None:
-                file.close()
 
 
 def _check(chunk: Chunk, after: Chunk | None) -> int:

@@ -64,6 +64,7 @@ def dataset_card(
     pretty_name: str,
     books: Sequence[Book],
     rows: Mapping[str, int],
+    records: Mapping[str, Mapping[str, int]] | None = None,
     repo_id: str | None = None,
     license: str | Mapping[str, str] | None = None,
     settings: Mapping[str, object] | None = None,
@@ -71,16 +72,17 @@ def dataset_card(
 ) -> str:
     """The README.md of a repository with the files `data/SPLIT-*.parquet`.
 
-    `rows` are the chunks in each split, `settings` and `counts` what is told about the making, in
+    `rows` are the chunks in each split, `records` the records in each split of the folders that
+    hold some (`completion`, `chat`), `settings` and `counts` what is told about the making, in
     their order. `license` is a Hub identifier, or a mapping of front matter keys; without one it is
     "other" (public domain) where the rights of every book begin with "public domain", else
     "unknown", since a card must not promise what nobody checked.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    splits = [split for split, number in rows.items() if number]
+    parts = {"data": rows, **(records or {})}
     name = one_line(pretty_name) or "Books"
-    total = sum(rows.values())
+    total = sum(sum(splits.values()) for splits in parts.values())
     data = DatasetCardData(
         **_license(license, books),  # type: ignore[arg-type]
         language=language_codes(book.language for book in books) or None,
@@ -89,12 +91,18 @@ def dataset_card(
         task_categories=["text-generation"],
         configs=[
             {
-                "config_name": "default",
-                "data_files": [{"split": s, "path": f"data/{s}-*.parquet"} for s in splits],
+                "config_name": "default" if place == "data" else place,
+                "data_files": [
+                    {"split": split, "path": f"{place}/{split}-*.parquet"}
+                    for split, number in splits.items()
+                    if number
+                ],
             }
+            for place, splits in parts.items()
+            if any(splits.values())
         ],
     )
-    body = _body(name, books, rows, repo_id, settings or {}, counts or {})
+    body = _body(name, books, rows, records or {}, repo_id, settings or {}, counts or {})
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
 
@@ -157,6 +165,7 @@ _COLUMNS = tuple(
         ("char_start char_end", "its place in the document, in characters"),
         ("is_last", "whether the document ends here"),
         ("title authors language source", "of the document, as far as known"),
+        ("collection weight", "where the document was taken from; its share in training, if set"),
     )
 )
 _BOOK_COLUMNS = (
@@ -168,14 +177,16 @@ def _body(
     name: str,
     books: Sequence[Book],
     rows: Mapping[str, int],
+    records: Mapping[str, Mapping[str, int]],
     repo_id: str | None,
     settings: Mapping[str, object],
     counts: Mapping[str, object],
 ) -> str:
     shown_id = repo_id if repo_id and _REPO_ID.fullmatch(repo_id) else PLACEHOLDER_REPO_ID
     sizes = " and ".join(f"{number:,} in `{split}`" for split, number in rows.items() if number)
-    characters = sum(book.characters for book in books)
-    amount = f"{len(books):,} book{'' if len(books) == 1 else 's'}, {characters:,} characters"
+    characters = sum(book.characters for book in books if book.chunks)
+    texts = sum(bool(book.chunks) for book in books)
+    amount = f"{texts:,} book{'' if texts == 1 else 's'}, {characters:,} characters"
     parts = [
         f"# {cell(name)}",
         f"{amount}, cut into {sum(rows.values()):,} chunks ({sizes or 'no rows'}), for training "
@@ -189,6 +200,7 @@ def _body(
         '```python\nbook = [row for row in dataset["train"] if row["document_id"] == some_id]\n'
         'text = "".join(row["text"] for row in sorted(book, key=lambda row: row["chunk"]))\n```',
         _table(("column", "meaning"), _COLUMNS),
+        *_about_records(shown_id, records),
         "## The books",
         _table(_BOOK_COLUMNS, (_book_row(book) for book in books)),
         "## How it was made",
@@ -205,6 +217,23 @@ def _body(
         "the public domain in one country may be protected in another: check before you use it.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+_RECORDS = {
+    "completion": "a `prompt` and the `completion` that is to follow it",
+    "chat": "`messages`, a list of turns with `role` and `content`",
+}
+
+
+def _about_records(repo_id: str, records: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
+    """The section on records, where there are some."""
+    for kind, splits in records.items():
+        sizes = " and ".join(f"{number:,} in `{split}`" for split, number in splits.items())
+        yield f"## Records: {kind}"
+        yield (
+            f"{sizes}. A row is {_RECORDS[kind]}.\n\n"
+            f'```python\nrecords = load_dataset("{repo_id}", "{kind}")\n```'
+        )
 
 
 def _book_row(book: Book) -> tuple[object, ...]:

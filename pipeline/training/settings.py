@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ class TrainSettings:
     log_every: int = 1
     # "auto" takes unsloth where it and a GPU are, else plain TRL.
     engine: str = "auto"
+    # Weights of the sources in place of those that the data has; see `parse_mix`.
+    mix: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise UsageError, naming the option, for the first setting that makes no sense."""
@@ -76,6 +80,7 @@ class TrainSettings:
                 raise UsageError(f"{_option(name)} must not be negative: {getattr(self, name)}.")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"--dropout must lie between 0 and 1, not {self.dropout}.")
+        parse_mix(self.mix)
 
     def check_against(self, model_dir: Path) -> None:
         """Raise UsageError if the model in `model_dir` cannot see `sequence_length` tokens."""
@@ -89,7 +94,49 @@ class TrainSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON."""
-        return asdict(self)
+        return asdict(self) | {"mix": list(self.mix)}
+
+
+def parse_mix(values: Sequence[str]) -> dict[int, dict[str, float]]:
+    """Read `--mix`: the weights of the sources by the number of steps after which they hold.
+
+    `novels=0.7,letters=0.3` holds from the start on, `500:novels=0.2,letters=0.8` once 500 steps
+    are done. Weights are ratios and need not sum to 1.
+
+    Raises:
+        UsageError: a value has another form, a weight is no number from 0 on, all weights are 0,
+            or a source or a step is given twice.
+    """
+    changes: dict[int, dict[str, float]] = {}
+    for value in values:
+        match = re.fullmatch(r"(?:([0-9]{1,9}):)?(.*)", value, re.DOTALL)
+        step = int(match[1]) if match and match[1] else 0
+        if step in changes:
+            raise UsageError(f"--mix is given twice for step {step}: {value!r} is the second.")
+        changes[step] = _weights(value, match[2] if match else value)
+    return changes
+
+
+def _weights(value: str, text: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, number = (piece.strip() for piece in part.rpartition("="))
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not (name and equals and 0 <= weight < math.inf):
+            raise UsageError(
+                f"--mix {value!r} must be NAME=WEIGHT,NAME=WEIGHT; {part.strip()!r} is not.",
+                "For example --mix novels=0.7,letters=0.3, or from step 500 on: "
+                "--mix 500:novels=0.2,letters=0.8.",
+            )
+        if name in weights:
+            raise UsageError(f"--mix {value!r} names {name!r} twice.")
+        weights[name] = weight
+    if not any(weights.values()):
+        raise UsageError(f"--mix {value!r} has no weight above 0: nothing would be trained on.")
+    return weights
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.console import progress, say
+from pipeline.console import progress, say, warn
 from pipeline.errors import PipelineError
 from pipeline.scoring.bits import WINDOW_TOKENS, HasText, Score, Window, score_model, windows
 from pipeline.scoring.samples import complete
 from pipeline.training.base_model import BaseModel
-from pipeline.training.data import BlockCollator, TrainingData, training_data
+from pipeline.training.data import (
+    BlockCollator,
+    TrainingData,
+    choose_schedule,
+    collection_of,
+    trained_on,
+    training_data,
+)
 from pipeline.training.engine import (
     Engine,
     Machine,
@@ -29,8 +36,9 @@ from pipeline.training.engine import (
 )
 from pipeline.training.libraries import quiet_libraries
 from pipeline.training.metrics import MetricsWriter, check_finite
-from pipeline.training.results import METRICS, TrainResult, save_adapter, save_reports
-from pipeline.training.settings import Plan, TrainSettings, context_length, plan
+from pipeline.training.mixture import Mixture, Schedule
+from pipeline.training.results import METRICS, RUN, TrainResult, save_adapter, save_reports
+from pipeline.training.settings import Plan, TrainSettings, context_length, parse_mix, plan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,6 +55,8 @@ class _Run:
     tokenizer: "PreTrainedTokenizerBase"
     held_out: list[Window]
     data: TrainingData
+    mixture: Mixture | None
+    order: list[int] | None  # rows of the whole run, where there is a mixture; else they are drawn
     length: Plan
     machine: Machine
     engine: Engine
@@ -67,12 +77,17 @@ def train(
     `windows.json`, the held-out token windows on which other forms of the model are scored later.
 
     Raises:
-        UsageError: a setting makes no sense, or not with this model; before anything is loaded.
-        PipelineError: no text to train on or to hold out, or the loss is no longer a number.
+        UsageError: a setting makes no sense, or not with this model or these sources; before
+            anything is loaded.
+        PipelineError: no text to train on or to hold out, sources with a weight and without one,
+            or the loss is no longer a number.
     """
     settings.check()
     settings.check_against(base.path)
-    run = _prepare(settings, train_documents, validation_documents, base)
+    documents = list(train_documents)
+    schedule = choose_schedule(documents, validation_documents, parse_mix(settings.mix))
+    documents = trained_on(documents, schedule)
+    run = _prepare(settings, schedule, documents, validation_documents, base)
     _announce(run)
 
     model = load_with_adapter(run.engine, base, settings, run.precision, cuda=run.machine.cuda)
@@ -96,12 +111,14 @@ def train(
     )
     save_adapter(model, base, output_dir)
     save_reports(result, run.data, metrics.points, run.held_out, settings, base, output_dir)
+    _record_mixture(run, output_dir / RUN)
     return result
 
 
 def _prepare(
     settings: TrainSettings,
-    train_documents: Iterable[HasText],
+    schedule: Schedule | None,
+    train_documents: Sequence[HasText],
     validation_documents: Sequence[HasText],
     base: BaseModel,
 ) -> _Run:
@@ -119,17 +136,57 @@ def _prepare(
         tokenizer, validation_documents, length=window, max_tokens=settings.eval_tokens
     )
     data = training_data(tokenizer, train_documents, settings.sequence_length)
+    mixture, order = _mix(settings, schedule, data)
+    if mixture is None or order is None:
+        length = plan(settings, len(data.rows), data.tokens)
+    else:
+        length = _plan_of(mixture, order)
+        _warn_of_what_is_not_read(mixture, length, validation_documents)
     return _Run(
         settings=settings,
         base=base,
         tokenizer=tokenizer,
         held_out=held_out,
         data=data,
-        length=plan(settings, len(data.rows), data.tokens),
+        mixture=mixture,
+        order=order,
+        length=length,
         machine=machine,
         engine=engine,
         precision=choose_precision(machine),
     )
+
+
+def _mix(
+    settings: TrainSettings, schedule: Schedule | None, data: TrainingData
+) -> tuple[Mixture | None, list[int] | None]:
+    """The mixture and the order of the rows of the whole run, if the sources are weighted."""
+    if schedule is None:
+        return None, None
+    mixture = Mixture(
+        schedule,
+        [len(row) for row in data.rows],
+        data.collections,
+        settings.seed,
+        settings.batch_size * settings.gradient_accumulation,
+    )
+    tokens = mixture.tokens * (settings.epochs or 1.0)
+    return mixture, mixture.take(steps=settings.max_steps, tokens=tokens)
+
+
+def _plan_of(mixture: Mixture, order: list[int]) -> Plan:
+    tokens = sum(mixture.lengths[row] for row in order)
+    return Plan(len(order) // mixture.rows_per_step, tokens / mixture.tokens, tokens)
+
+
+def _warn_of_what_is_not_read(mixture: Mixture, length: Plan, held_out: Sequence[HasText]) -> None:
+    for start, _ in mixture.schedule.stages:
+        if start >= length.steps:
+            warn(f"The weights from step {start} on are never used: {length.steps} steps are all.")
+    weighted = {collection_of(d): getattr(d, "weight", None) for d in held_out}
+    for name, weight in weighted.items():
+        if weight and name not in mixture.collections:
+            warn(f"The source {name!r} is held out entirely: nothing of it is trained on.")
 
 
 def _announce(run: _Run) -> None:
@@ -145,6 +202,19 @@ def _announce(run: _Run) -> None:
         f"tokens, with {run.engine.name} ({run.engine.reason}) in {run.precision.name} "
         f"({run.precision.reason})."
     )
+    if run.mixture and run.order:
+        readings = run.mixture.readings(run.order)
+        say(f"Mixture: {'; '.join(map(str, readings))}.")
+
+
+def _record_mixture(run: _Run, path: Path) -> None:
+    """Add to the run's record what was asked of each source and what was read."""
+    if run.mixture and run.order:
+        import yaml
+
+        record = {"mixture": run.mixture.as_dict(run.order)}
+        with path.open("a", encoding="utf-8") as file:
+            yaml.safe_dump(record, file, sort_keys=False, allow_unicode=True)
 
 
 def _many(n: int, noun: str) -> str:
@@ -173,7 +243,6 @@ def _measure(model: Any, run: _Run, which: str) -> tuple[Score, str]:
 def _fit(model: Any, run: _Run, output_dir: Path) -> tuple[MetricsWriter, float]:
     """Train; returns the metrics and the seconds that it took."""
     import torch
-    from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
@@ -189,7 +258,7 @@ def _fit(model: Any, run: _Run, output_dir: Path) -> tuple[MetricsWriter, float]
             model=model,
             args=_arguments(run, output_dir),
             data_collator=collator,
-            train_dataset=Dataset.from_dict({"input_ids": run.data.rows}),
+            train_dataset=_dataset(run),
             processing_class=run.tokenizer,
             callbacks=[_metrics_callback(metrics)],
         )
@@ -208,6 +277,18 @@ def _fit(model: Any, run: _Run, output_dir: Path) -> tuple[MetricsWriter, float]
     return metrics, seconds
 
 
+def _dataset(run: _Run) -> Any:
+    """The rows. With a mixture those of the whole run, in order, so that one pass is the run.
+
+    The order then needs nothing of the trainer but to read on, whatever is accumulated, and to
+    skip what is done when it resumes.
+    """
+    from datasets import Dataset
+
+    dataset = Dataset.from_dict({"input_ids": run.data.rows})
+    return dataset if run.order is None else dataset.select(run.order)
+
+
 def _arguments(run: _Run, output_dir: Path) -> Any:
     from trl import SFTConfig
 
@@ -223,6 +304,7 @@ def _arguments(run: _Run, output_dir: Path) -> Any:
         warmup_steps=settings.warmup,  # below 1 it is a share
         weight_decay=settings.weight_decay,
         seed=settings.seed,  # of dropout, and of the order of rows
+        train_sampling_strategy="random" if run.order is None else "sequential",
         bf16=run.precision.name == "bfloat16",
         fp16=run.precision.name == "float16",
         use_cpu=not cuda,

@@ -38,6 +38,8 @@ def cut(document: Document, size: int = 100) -> list[Chunk]:
             authors=document.authors,
             language=document.language,
             source=document.source,
+            collection=document.collection,
+            weight=document.weight,
         )
         for number, start in enumerate(starts)
     ]
@@ -80,6 +82,8 @@ OPTIONAL = st.none() | st.text(max_size=5)
             authors=st.lists(st.text(max_size=5), max_size=2).map(tuple),
             language=OPTIONAL,
             source=OPTIONAL,
+            collection=OPTIONAL,
+            weight=st.none() | st.floats(0, 1e6),
         ),
         max_size=6,
         unique_by=lambda document: document.id,
@@ -163,6 +167,9 @@ def test_the_layout_is_what_the_hub_likes(tmp_path: Path) -> None:
         assert column.compression == "ZSTD"
         assert column.has_offset_index
         assert column.statistics is None, "a minimum would be a whole chunk, in the footer"
+        columns = [file.metadata.row_group(0).column(i) for i in range(file.metadata.num_columns)]
+        encodings = {column.path_in_schema: column.encodings for column in columns}
+        assert "RLE_DICTIONARY" in encodings["collection"]
 
 
 def test_a_split_without_documents_has_no_file(tmp_path: Path) -> None:
@@ -246,6 +253,33 @@ def test_rows_of_a_foreign_file_are_documents(tmp_path: Path) -> None:
     documents = read([one, two])
     assert [(d.id, d.text) for d in documents] == [("0", "one"), ("1", "two"), ("7", "three")]
     assert documents[2].title == "T"
+
+
+def test_files_without_sources_and_weights_are_read_as_before(tmp_path: Path) -> None:
+    documents = [replace(book(n), collection="novels", weight=0.5) for n in range(3)]
+    (path,) = write(tmp_path, documents)
+    older = pq.read_table(path).drop_columns(["collection", "weight"])
+    pq.write_table(older, tmp_path / "older.parquet")
+    assert read([tmp_path / "older.parquet"]) == [book(n) for n in range(3)]
+    assert read([path]) == documents
+
+
+def test_source_and_weight_of_a_foreign_file_are_read_if_both_are_what_we_mean(
+    tmp_path: Path,
+) -> None:
+    rows: list[tuple[dict[str, object], tuple[str | None, float | None]]] = [
+        ({"collection": "novels", "weight": 1}, ("novels", 1.0)),
+        ({"collection": "novels", "weight": 0.5}, ("novels", 0.5)),
+        ({"collection": "novels", "weight": float("nan")}, ("novels", None)),
+        ({"collection": "novels", "weight": None}, ("novels", None)),
+        ({"weight": 70.5}, (None, None)),  # somebody's kilograms
+        ({"collection": 7, "weight": 0.5}, (None, None)),
+        ({"collection": "novels", "weight": "heavy"}, (None, None)),
+    ]
+    for number, (row, expected) in enumerate(rows):
+        path = table(tmp_path / f"{number}.parquet", [{"text": "one"} | row])
+        (document,) = read([path])
+        assert (document.collection, document.weight) == expected
 
 
 def test_dictionary_and_large_strings_are_text_too(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.training.settings import TrainSettings, context_length, plan
+from pipeline.training.settings import TrainSettings, context_length, parse_mix, plan
 
 
 def test_the_defaults_make_sense() -> None:
@@ -85,3 +85,38 @@ def test_epochs_become_steps_and_steps_become_epochs() -> None:
     assert (by_steps.steps, by_steps.epochs, by_steps.tokens) == (3, 1.5, 1500)
     assert plan(TrainSettings(), 10, 1000).steps == 10  # one epoch unless told otherwise
     assert plan(TrainSettings(epochs=0.05), 10, 1000).steps == 1
+
+
+def test_a_mix_is_weights_by_the_step_from_which_they_hold() -> None:
+    mix = ("novels=0.7,letters=0.3", "500: novels = 0.2, letters=8e-1", "900:a=b:c=1,test=0")
+    assert parse_mix(mix) == {
+        0: {"novels": 0.7, "letters": 0.3},
+        500: {"novels": 0.2, "letters": 0.8},
+        900: {"a=b:c": 1.0, "test": 0.0},
+    }
+    TrainSettings(mix=mix).check()
+    assert TrainSettings(mix=mix).as_dict()["mix"] == list(mix)
+
+
+@pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        ([""], "must be NAME=WEIGHT,NAME=WEIGHT; '' is not"),
+        (["novels"], "'novels' is not"),
+        (["novels=0.7,letters"], "'letters' is not"),
+        (["novels=0.7,"], "'' is not"),
+        (["=1"], "'=1' is not"),
+        (["novels=much"], "'novels=much' is not"),
+        (["novels=-1"], "'novels=-1' is not"),
+        (["novels=nan"], "'novels=nan' is not"),
+        (["novels=inf"], "'novels=inf' is not"),
+        (["5:"], "'' is not"),
+        (["a=1,a=2"], "names 'a' twice"),
+        (["a=0,b=0"], "no weight above 0"),
+        (["a=1", "b=1"], "twice for step 0"),
+        (["a=1", "7:b=1", "07:a=1"], "twice for step 7"),
+    ],
+)
+def test_a_mix_that_makes_no_sense_is_refused(mix: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=f"--mix .*{message}"):
+        TrainSettings(mix=tuple(mix)).check()

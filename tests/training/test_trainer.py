@@ -16,10 +16,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pipeline.corpus.documents import Document as CorpusDocument
 from pipeline.corpus.tokens import document_ids
 from pipeline.errors import PipelineError, UsageError
 from pipeline.scoring.bits import load_windows, score_model, windows
 from pipeline.training.base_model import BaseModel
+from pipeline.training.data import BlockCollator, training_data
 from pipeline.training.metrics import read_metrics
 from pipeline.training.trainer import TrainResult, TrainSettings, train
 from tests.tiny_models import Document, documents, tiny_llama
@@ -180,6 +182,127 @@ def test_another_seed_gives_another_order_and_another_adapter(
     train(settings, documents(4), HELD_OUT, base, tmp_path)
     first, other = (read_metrics(f / "metrics.jsonl") for f in (run[1], tmp_path))
     assert [point.loss for point in other] != [point.loss for point in first]
+
+
+def sourced(n: int, paragraphs: int, collection: str, weight: float | None) -> list[Any]:
+    """`n` documents of one source, no row of which could be of another."""
+    return [
+        CorpusDocument(
+            f"{collection}-{d.id}",
+            d.text.replace("the", collection),
+            collection=collection,
+            weight=weight,
+        )
+        for d in documents(n, paragraphs)
+    ]
+
+
+def rows_seen(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The rows that batches are made of from now on, in order."""
+    seen: list[list[int]] = []
+    collate = BlockCollator.__call__
+
+    def watch(self: BlockCollator, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        seen.extend(list(row["input_ids"]) for row in rows)
+        return collate(self, rows)
+
+    monkeypatch.setattr(BlockCollator, "__call__", watch)
+    return seen
+
+
+def test_what_is_trained_on_follows_the_weights_at_every_step(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    novels, letters = sourced(3, 9, "novels", 3.0), sourced(1, 2, "letters", 1.0)
+    test_set = sourced(1, 3, "test set", 0.0)
+    settings = dataclasses.replace(
+        SETTINGS, epochs=None, max_steps=10, batch_size=2, gradient_accumulation=2,
+        mix=("7:letters=1",), sample_tokens=1,
+    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+
+    def rows_of(of: list[Any]) -> set[tuple[int, ...]]:
+        return {tuple(row) for row in training_data(tokenizer, of, 64).rows}
+
+    rows, other_rows = rows_of(letters), rows_of(novels)
+    assert not rows & other_rows
+    assert not (rows | other_rows) & rows_of(test_set)
+    seen = rows_seen(monkeypatch)
+    result = train(settings, [*novels, *test_set, *letters], HELD_OUT, base, tmp_path)
+
+    assert result.documents == len(novels) + len(letters)
+    assert len(seen) == 10 * 4
+    assert {tuple(row) for row in seen} <= rows | other_rows
+    total = of_letters = 0
+    for row in seen[:28]:
+        total += len(row)
+        of_letters += len(row) * (tuple(row) in rows)
+        assert abs(of_letters - total / 4) <= 64
+    assert all(tuple(row) in rows for row in seen[28:])
+    assert result.tokens == sum(map(len, seen))
+    mixture = yaml.safe_load((tmp_path / "run.yaml").read_text())["mixture"]
+    assert mixture["schedule"] == [
+        {"from_step": 0, "shares": {"letters": 0.25, "novels": 0.75}},
+        {"from_step": 7, "shares": {"letters": 1.0}},
+    ]
+    assert sum(source["tokens"] for source in mixture["sources"].values()) == result.tokens
+    times = mixture["sources"]["letters"]["times_read"]
+    share = 100 * mixture["sources"]["novels"]["share"]
+    captured = capfd.readouterr().err
+    assert f"Mixture: novels {share:.1f} % of the tokens" in captured
+    assert f"each read {times:.1f} times" in captured
+
+
+def test_an_epoch_of_a_mixture_is_as_many_tokens_as_its_sources_have(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    corpus = [*sourced(1, 8, "novels", 1.0), *sourced(2, 2, "letters", 1.0)]
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    tokens = training_data(tokenizer, corpus, 64).tokens
+    settings = dataclasses.replace(SETTINGS, batch_size=2, sample_tokens=1)
+    result = train(settings, corpus, HELD_OUT, base, tmp_path)
+    assert 2 * tokens <= result.tokens < 2 * tokens + 2 * 64
+    assert result.epochs == pytest.approx(result.tokens / tokens)
+    assert read_metrics(tmp_path / "metrics.jsonl")[-1].step == result.steps
+
+
+def test_sources_without_weights_change_nothing(
+    run: tuple[TrainResult, Path], base: BaseModel, tmp_path: Path
+) -> None:
+    corpus = [
+        CorpusDocument(d.id, d.text, collection=f"source {i}") for i, d in enumerate(documents(4))
+    ]
+    train(SETTINGS, corpus, HELD_OUT, base, tmp_path)
+    for name in ("adapter_model.safetensors", "evaluation.json"):
+        assert (tmp_path / name).read_bytes() == (run[1] / name).read_bytes()
+    assert "mixture" not in yaml.safe_load((tmp_path / "run.yaml").read_text())
+
+
+def test_sources_that_cannot_be_mixed_are_refused_before_anything_is_loaded(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    nothing = BaseModel(tmp_path, "nothing", "made by a test", None, None)
+    corpus = [*sourced(1, 2, "novels", 0.5), *sourced(1, 2, "letters", None)]
+    with pytest.raises(PipelineError, match="'letters' has no weight"):
+        train(SETTINGS, corpus, HELD_OUT, nothing, tmp_path / "out")
+    settings = dataclasses.replace(SETTINGS, mix=("novel=1",))
+    with pytest.raises(UsageError, match="'novel', but no source is called so"):
+        train(settings, corpus, HELD_OUT, nothing, tmp_path / "out")
+
+
+def test_weights_that_come_to_nothing_are_warned_of(
+    base: BaseModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    corpus = sourced(2, 2, "novels", 1.0)
+    settings = dataclasses.replace(
+        SETTINGS, epochs=None, max_steps=1, sample_tokens=1, mix=("3:novels=1",)
+    )
+    train(settings, corpus, sourced(2, 8, "letters", 1.0), base, tmp_path)
+    captured = capfd.readouterr().err
+    assert "weights from step 3 on are never used: 1 steps are all" in captured
+    assert "source 'letters' is held out entirely" in captured
 
 
 def test_the_end_of_a_document_is_learned_though_pad_and_end_are_one_token(

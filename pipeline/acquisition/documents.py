@@ -1,0 +1,112 @@
+"""One file or object of any kind as one document: text as it came, the text in EPUB and HTML."""
+
+import io
+import mimetypes
+import re
+from dataclasses import dataclass, field
+
+from pipeline.books.decoding import decode
+from pipeline.books.plain_text import Rejected, check_is_text
+from pipeline.corpus.compression import decompressed, is_compressed, plain_name
+from pipeline.errors import PipelineError
+
+TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown")
+PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
+DOCUMENT_SUFFIXES = (*TEXT_SUFFIXES, *PAGE_SUFFIXES, ".epub")
+LARGEST_UNPACKED = 1024 * 1024 * 1024  # bytes of one compressed text: more is no book
+
+_HTML = re.compile(
+    rb"\s*(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?<(?:!doctype\s+html|html)\b", re.I
+)
+
+
+class Refused(Exception):
+    """The file holds no text that could be used; `reason` is a phrase that says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as it is put into `1_raw`, with what its file says of itself."""
+
+    data: bytes
+    title: str | None = None
+    authors: list[str] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
+    rights: str | None = None
+
+
+def stem(name: str) -> str:
+    """A file name without its suffixes: "my.novel.txt.gz" is "my.novel"."""
+    bare = plain_name(name)
+    return re.sub(r"\.[A-Za-z0-9]{1,8}$", "", bare) or bare
+
+
+def as_document(data: bytes, name: str) -> Document:
+    """The document in a file called `name`. Text stays byte for byte; EPUB and HTML become text.
+
+    Raises Refused for what is no text: empty, a web page called .txt, a listing, another format.
+    """
+    if is_compressed(name):
+        data, name = unpack(data, name), plain_name(name)
+    lower = name.lower()
+    if lower.endswith(".epub"):
+        return from_epub(data, name)
+    is_named_text = lower.endswith(TEXT_SUFFIXES)
+    if lower.endswith(PAGE_SUFFIXES) or (not is_named_text and _HTML.match(data)):
+        return from_html(data, name)
+    if not data.strip():
+        raise Refused("it is empty")
+    kind = None if is_named_text else mimetypes.guess_type(name)[0]
+    if kind and not kind.startswith("text/"):
+        raise Refused(f"it is not text but {kind}, by its name")
+    try:
+        check_is_text(decode(data).text)
+    except Rejected as rejection:
+        raise Refused(rejection.reason) from rejection
+    return Document(data)
+
+
+def unpack(data: bytes, name: str) -> bytes:
+    """Decompress a text. Raises Refused for a damaged or absurdly large one."""
+    try:
+        with decompressed(io.BytesIO(data), name) as stream:
+            unpacked = stream.read(LARGEST_UNPACKED + 1)
+    except PipelineError as error:
+        raise Refused("its compression is damaged") from error
+    if len(unpacked) > LARGEST_UNPACKED:
+        raise Refused(f"it unpacks to more than {LARGEST_UNPACKED // 2**20} MB")
+    return unpacked
+
+
+def from_html(data: bytes, name: str) -> Document:
+    """The text of a web page."""
+    from pipeline.corpus.extract import Unreadable, extract_html
+
+    try:
+        text = extract_html(data, name)
+    except Unreadable as error:
+        raise Refused(error.reason) from error
+    if not text.strip():
+        raise Refused("it is a web page without text")
+    return Document(text.encode("utf-8", "replace"))
+
+
+def from_epub(data: bytes, name: str) -> Document:
+    """The text of an electronic book, with its title, authors and rights."""
+    from pipeline.corpus.epub import extract_epub
+    from pipeline.corpus.extract import Unreadable
+
+    try:
+        book = extract_epub(data, name)
+    except Unreadable as error:
+        raise Refused(error.reason) from error
+    if not book.text.strip():
+        raise Refused("it is a book without text")
+    return Document(
+        book.text.encode("utf-8", "replace"), book.title, list(book.authors),
+        [book.language] if book.language else [], book.rights,
+    )  # fmt: skip

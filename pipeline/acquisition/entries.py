@@ -1,0 +1,95 @@
+"""The files and objects behind a source: found, sorted by kind, told apart by content."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.acquisition.documents import DOCUMENT_SUFFIXES
+from pipeline.console import say
+from pipeline.corpus.compression import plain_name
+from pipeline.corpus.tables import FORMATS
+from pipeline.errors import PipelineError
+from pipeline.storage import Entry, Storage
+from pipeline.workspace import Workspace
+
+MAGIC = "*?[{"
+_ABOUT_THE_FOLDER = re.compile(r"(readme|licen[cs]e|changelog|notice)\b", re.IGNORECASE)
+
+
+def find(storage: Storage, place: str) -> list[Entry]:
+    """The files or objects of a --source; PipelineError if there are none."""
+    try:
+        return storage.expand(place)
+    except PipelineError as error:
+        is_named = error.message.startswith(place)
+        error.message = f"--source {'' if is_named else f'{place}: '}{error.message}"
+        raise
+
+
+def sort_out(place: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Part the files of a source into documents and tables.
+
+    What was named, by a path or a pattern, is taken whatever its suffix is. Of a folder the texts
+    are taken; its tables only where it has no texts, for beside texts they usually describe them.
+
+    Raises PipelineError if nothing is left.
+    """
+    named = any(c in place for c in MAGIC) or (
+        len(entries) == 1 and place.rstrip("/").split("?")[0].endswith(entries[0].name)
+    )
+    tables = [entry for entry in entries if is_of(entry.name, FORMATS)]
+    if named:
+        return [entry for entry in entries if entry not in tables], tables
+    documents = [entry for entry in entries if is_of(entry.name, DOCUMENT_SUFFIXES)]
+    if tables and all(_ABOUT_THE_FOLDER.match(entry.name) for entry in documents):
+        documents = []
+    if documents and tables:
+        say(
+            f"{place} holds {len(documents):,} texts; its {len(tables):,} tables "
+            f"({tables[0].name}, ...) are left alone: name them with --source to take them."
+        )
+        tables = []
+    if not documents and not tables:
+        raise PipelineError(
+            f"--source {place} has no texts (.txt, .md, .epub, .html) and no tables "
+            "(.jsonl, .json, .csv, .parquet) in it.",
+            "Name a file, or a pattern such as 'folder/*.log', to have it whatever its suffix is.",
+        )
+    return documents, tables
+
+
+def is_of(name: str, suffixes: Iterable[str]) -> bool:
+    """Whether a file name ends in one of the suffixes, compressed or not."""
+    return plain_name(name.lower()).endswith(tuple(suffixes))
+
+
+def version_of(workspace: Workspace, entry: Entry) -> list[str | None]:
+    """What tells one content of a file or object from another."""
+    path = Path(entry.url)
+    if is_local(entry) and path.is_file():
+        return [workspace.fact(path).sha256]
+    return [entry.url, entry.version]
+
+
+def is_local_place(place: str) -> bool:
+    """Whether a --source is a path on this disk."""
+    return "://" not in place or place.lower().startswith("file://")
+
+
+def is_local(entry: Entry) -> bool:
+    """Whether the entry is a file on this disk."""
+    return "://" not in entry.url
+
+
+def shown_source(entry: Entry) -> str:
+    """Where a document is from, for the catalogue: a file's name, not the way to it at home."""
+    return entry.name if is_local(entry) else entry.shown
+
+
+def retrieved_at(entry: Entry) -> str:
+    """When the text was fetched; for a local file, when it was last changed."""
+    path = Path(entry.url)
+    local = is_local(entry) and path.is_file()
+    time = datetime.fromtimestamp(path.stat().st_mtime, UTC) if local else datetime.now(UTC)
+    return time.isoformat(timespec="seconds")

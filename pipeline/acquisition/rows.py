@@ -1,0 +1,257 @@
+"""Rows of tables and Hub datasets into `1_raw`: a text is a document, a record a line."""
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.acquisition.documents import stem
+from pipeline.acquisition.entries import retrieved_at, shown_source, version_of
+from pipeline.acquisition.options import VERSION, Options, Sampler
+from pipeline.acquisition.register import Register, origin_mark
+from pipeline.acquisition.sources import Source
+from pipeline.console import progress
+from pipeline.corpus.examples import BadExample, Shape, as_example, shape_of, wanted_columns
+from pipeline.corpus.hub_rows import read_hub_rows, resolve_revision
+from pipeline.corpus.tables import BadRow, Row, column_names, read_rows
+from pipeline.errors import PipelineError
+from pipeline.files import encode_json, fingerprint
+from pipeline.storage import Entry, Storage
+
+SKIPPED = "bad records skipped"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table on its way into `1_raw`.
+
+    `label` names it in messages, `stem` in file names; `origin` and `version` say what it is,
+    `about` is what the catalogue says of everything from it.
+    """
+
+    label: str
+    stem: str
+    origin: str
+    version: object
+    about: dict[str, Any]
+    columns: Callable[[], list[str]] = list
+
+
+def take_table(
+    register: Register,
+    source: Source,
+    storage: Storage,
+    entry: Entry,
+    options: Options,
+    sampler: Sampler,
+) -> None:
+    """Bring in the rows of a JSON, CSV or Parquet file, compressed or not."""
+    if sampler.is_full:
+        return
+
+    about = {
+        "source": shown_source(entry), "retrieved_at": retrieved_at(entry),
+        "collection": source.collection, "weight": source.weight,
+    }  # fmt: skip
+    table = Table(
+        entry.shown, stem(entry.name), entry.url, version_of(register.run.workspace, entry), about,
+        lambda: column_names(
+            lambda: storage.open(entry), lambda: storage.local_copy(entry), entry.name
+        ),
+    )  # fmt: skip
+    columns = wanted_columns(options.names)
+    rows = read_rows(
+        lambda: storage.open(entry), lambda: storage.local_copy(entry), entry.name, columns
+    )
+    take_rows(register, table, rows, options, sampler)
+
+
+def take_hub_dataset(
+    register: Register, source: Source, options: Options, sampler: Sampler
+) -> None:
+    """Bring in a split of a dataset of the Hugging Face Hub."""
+    revision, address = options.revision, Path(source.place).name
+    if not Path(source.place).exists():
+        address = f"https://huggingface.co/datasets/{source.place}"
+        try:
+            revision = resolve_revision(source.place, options.revision)
+        except PipelineError as error:
+            error.message = f"There is no file or folder {source.place} here, and: {error.message}"
+            raise
+    about = {
+        "source": address,
+        "retrieved_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "collection": source.collection, "weight": source.weight, "revision": revision,
+    }  # fmt: skip
+    rows = read_hub_rows(
+        source.place, split=options.split, revision=revision, config=options.subset,
+        streaming=options.streaming, cache=register.run.workspace.cache / "hub",
+    )  # fmt: skip
+    numbered = (Row(place, value, "row") for place, value in rows)
+    table = Table(
+        f"{source.place} ({options.split})", f"{source.collection}-{options.split}",
+        f"{source.place}:{options.split}", [source.place, revision, options.split], about,
+    )  # fmt: skip
+    take_rows(
+        register, table, (Row(place, value, "row") for place, value in rows), options, sampler
+    )
+
+
+def take_rows(
+    register: Register,
+    table: Table,
+    rows: Generator[Row | BadRow],
+    options: Options,
+    sampler: Sampler,
+) -> None:
+    """Bring in the rows of one table: what they hold is known by the columns of the first."""
+    shape: Shape | None = None
+    writer: RecordWriter | None = None
+    with ExitStack() as stack:
+        stack.callback(rows.close)
+        advance = stack.enter_context(progress(f"acquire {table.stem}", None, "rows"))
+        for row in rows:
+            advance()
+            if isinstance(row, BadRow):
+                bad_record(register, table, row, row.reason, row.raw, options)
+                continue
+            if shape is None:
+                shape = shape_of(row.value.keys(), options.names, table.label)
+                if shape is None:
+                    raise unknown_shape(table, row)
+                if shape != "text":
+                    writer = stack.enter_context(RecordWriter(register, table, shape, options))
+                    if not writer.is_wanted:
+                        return
+            try:
+                example = as_example(row.value, shape, options.names)
+            except BadExample as error:
+                bad_record(register, table, row, error.reason, shown_row(row), options)
+                continue
+            if not sampler.takes():
+                register.count("not sampled")
+                if sampler.is_full:
+                    break
+            elif writer is not None:
+                writer.add(example)
+            else:
+                add_text(register, table, row.place, example, options)
+        if writer is not None:
+            writer.finish()
+
+
+def unknown_shape(table: Table, row: Row) -> PipelineError:
+    """The error for a table in which nothing is recognised."""
+    columns = ", ".join(table.columns()[:20] or map(str, row.value)) or "none"
+    return PipelineError(
+        f"{table.label} has no column that is known to hold text; its columns are: {columns}.",
+        "Name it with --text-column, or --prompt-column and --completion-column.",
+    )
+
+
+def bad_record(
+    register: Register,
+    table: Table,
+    row: Row | BadRow,
+    reason: str,
+    raw: str,
+    options: Options,
+) -> None:
+    """Do about a bad record what --on-bad-record says."""
+    if options.on_bad_record == "fail":
+        raise PipelineError(
+            f"{place_of(table, row)}: {reason.rstrip('.')}.",
+            "Mend it, or go on without such records: --on-bad-record skip, or quarantine.",
+        )
+    if options.on_bad_record == "quarantine":
+        register.quarantine(table.label, row.where, reason, raw)
+    else:
+        register.count(SKIPPED)
+        register.run.warn(f"{place_of(table, row)} was skipped: {reason.rstrip('.')}.")
+
+
+def place_of(table: Table, row: Row | BadRow) -> str:
+    """Where a row is, as messages have it: "x.jsonl:12", or "x.parquet, row 12"."""
+    return f"{table.label}:{row.place}" if row.unit == "line" else f"{table.label}, {row.where}"
+
+
+def shown_row(row: Row) -> str:
+    """A row as a line of JSON."""
+    try:
+        return encode_json(row.value).decode("utf-8", "replace")
+    except (TypeError, ValueError):
+        return repr(row.value)
+
+
+def add_text(
+    register: Register, table: Table, place: int, example: dict[str, Any], options: Options
+) -> None:
+    """Write the text of a row as a document."""
+    about: dict[str, Any] = example.get("about") or {}
+    own = str(about.get("id") or f"{place:06}")
+    data = example["text"].encode()
+    name = register.name(f"{table.stem}-{own}", f"{table.origin}#{own}")
+    key = fingerprint([VERSION, example["text"], about, options.rights])
+    if not register.wants(name, key):
+        return
+    row = {
+        "id": name.removesuffix(".txt"), "title": about.get("title"),
+        "authors": listed(about.get("authors")), "languages": listed(about.get("language")),
+        "subjects": [], "rights": about.get("rights") or options.rights, **table.about,
+        "row": place, "origin": origin_mark(f"{table.origin}#{own}"),
+    }  # fmt: skip
+    if about.get("source"):
+        row["source"] = about["source"]
+    register.add(name, data, key, row)
+
+
+def listed(value: Any) -> list[str]:
+    """A value that may be one word, several, or none."""
+    if not value:
+        return []
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    return [str(item) for item in (value if several else [value])]
+
+
+class RecordWriter:
+    """Writes the records of one table as one file of `1_raw`, in a stream."""
+
+    def __init__(self, register: Register, table: Table, shape: str, options: Options) -> None:
+        suffix = f".{shape}.jsonl"
+        self._register = register
+        self._name = register.name(table.stem, table.origin, suffix)
+        self._key = fingerprint(
+            [VERSION, table.version, options.rights, options.on_bad_record, options.limit,
+             options.fraction, vars(options.names)]
+        )  # fmt: skip
+        self._row: dict[str, Any] = {
+            "id": self._name.removesuffix(suffix), "kind": shape, "title": None, "authors": [],
+            "languages": [], "subjects": [], "rights": options.rights, **table.about,
+            "origin": origin_mark(table.origin),
+        }  # fmt: skip
+        self._path = register.folder / self._name
+        self._records = 0
+        self.is_wanted = register.wants(self._name, self._key)
+        self._file = self._path.open("wb")
+
+    def __enter__(self) -> "RecordWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, example: dict[str, Any]) -> None:
+        """Write one record."""
+        self._file.write(encode_json(example) + b"\n")
+        self._records += 1
+
+    def finish(self) -> None:
+        """Make the file an output, unless no record came."""
+        self._file.close()
+        if not self._records:
+            self._register.refuse(self._name, "it has no records")
+            return
+        self._row["records"] = self._records
+        self._register.add_file(self._name, self._path, self._key, self._row)

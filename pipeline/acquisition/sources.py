@@ -1,0 +1,119 @@
+"""What people write behind --source and --series: where text is, and how much of it counts.
+
+~/my-novels                          a folder, a file, a glob
+letters.jsonl.gz=0.3                 three tenths of the tokens that are trained
+test-set=0                           never trained on: evaluation only
+s3://bucket/train.{1..32}.jsonl.gz   any address that fsspec knows
+user/dataset                         a dataset of the Hugging Face Hub
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.books.naming import slug
+from pipeline.corpus.hub_rows import is_dataset_id
+from pipeline.errors import UsageError
+
+Kind = Literal["files", "hub", "series"]
+
+_SAVED = ("dataset_info.json", "dataset_dict.json")  # what `save_to_disk` leaves in a folder
+_WEIGHT = re.compile(r"(?P<place>.+)=(?P<weight>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One --source or --series.
+
+    `place` is the path, address, pattern or dataset id; `collection` a short name that no other
+    source has; `weight` its share of the trained tokens, relative to the others: 0 holds all of it
+    out for evaluation, None (in all of them) leaves every text as it is.
+    """
+
+    place: str
+    collection: str
+    kind: Kind
+    weight: float | None = None
+
+
+def parse_sources(source: Iterable[str], series: Iterable[str] = ()) -> list[Source]:
+    """The sources in the order given, those of --series last.
+
+    Raises UsageError for a source that is given twice, and for weights that some have and some
+    have not (a weight of 0 apart, which takes a source out of training altogether).
+    """
+    parsed = [(*split_weight(text), "--source") for text in source]
+    parsed += [(*split_weight(text), "--series") for text in series]
+    twice = [place for place, n in Counter(place for place, _, _ in parsed).items() if n > 1]
+    if twice:
+        raise UsageError(f"{twice[0]} is given twice.", "Name every source once.")
+    _check_weights(parsed)
+    names = _collections([place for place, _, _ in parsed])
+    return [
+        Source(place, name, "series" if option == "--series" else _kind(place), weight)
+        for (place, weight, option), name in zip(parsed, names, strict=True)
+    ]
+
+
+def split_weight(text: str) -> tuple[str, float | None]:
+    """`path=0.3` as (path, 0.3); (text, None) without a weight.
+
+    A file whose name really ends so is meant as a file, and the end of a web address with a query
+    (`?page=2`) as a part of it.
+    """
+    match = _WEIGHT.fullmatch(text)
+    if match is None or _is_there(text):
+        return text, None
+    place, weight = match["place"], float(match["weight"])
+    if "?" in place and place.lower().startswith(("http://", "https://")):
+        return text, None
+    if weight < 0 or weight == float("inf"):
+        raise UsageError(f"{text}: a weight must be 0 or more.", "For example: my-novels=0.3")
+    return place, weight
+
+
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, an unknown ~user
+        return False
+
+
+def _check_weights(parsed: Sequence[tuple[str, float | None, str]]) -> None:
+    weighted = [place for place, weight, _ in parsed if weight]
+    plain = [place for place, weight, _ in parsed if weight is None]
+    if weighted and plain:
+        raise UsageError(
+            f"{weighted[0]} has a weight and {plain[0]} has none.",
+            f"Give every source a weight, such as {plain[0]}=0.5, or none of them.",
+        )
+    if parsed and not weighted and not plain:
+        raise UsageError(
+            "Every source has the weight 0, so there is nothing to train on.",
+            "Give at least one of them another weight, or none.",
+        )
+
+
+def _kind(place: str) -> Kind:
+    if _is_there(place):
+        folder = Path(place).expanduser()
+        return "hub" if any((folder / name).is_file() for name in _SAVED) else "files"
+    return "hub" if is_dataset_id(place) else "files"
+
+
+def _collections(places: Sequence[str]) -> list[str]:
+    """A short name for each place, from its last telling part; numbered where two are equal."""
+    names: list[str] = []
+    for place in places:
+        path = re.sub(r"^[a-z0-9+.-]+://", "", place, flags=re.IGNORECASE).split("?")[0]
+        parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..", "~")]
+        telling = [part for part in parts if not re.search(r"[*{\[]", part)] or parts
+        last = re.sub(r"(\.(jsonl?|ndjson|csv|tsv|parquet|txt|md|epub|html?|gz|bz2|xz|zst))+$", "",
+                      telling[-1] if telling else "")  # fmt: skip
+        name = slug(last, longest=40) or "texts"
+        taken = sum(other == name or other.startswith(f"{name}-") for other in names)
+        names.append(f"{name}-{taken + 1}" if name in names else name)
+    return names

@@ -1,0 +1,139 @@
+"""Records as Parquet: `completion-train-00000-of-0000N.parquet`, one row each.
+
+A record is held out or not by a hash of its content, so that equal records are on one side and
+the choice depends on nothing else. Memory holds one row group.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.console import progress
+from pipeline.corpus.examples import Shape
+from pipeline.corpus.parquet_files import ParquetFiles
+from pipeline.corpus.record_files import KINDS, bare_name, characters, kind_of, read_records
+from pipeline.files import encode_json
+
+SPLITS = ("train", "validation")
+ROW_GROUP_BYTES = 8_000_000
+_ABOUT = ("collection", "weight", "source", "rights")
+
+
+def record_schema(kind: Shape) -> Any:
+    """The pyarrow schema of a row: the record, where it is from, what its source weighs."""
+    import pyarrow as pa
+
+    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
+    content = {
+        "completion": [("prompt", pa.string()), ("completion", pa.string())],
+        "chat": [("messages", pa.list_(turn))],
+    }
+    about = [
+        ("document_id", pa.string()), ("record", pa.int64()), ("collection", pa.string()),
+        ("weight", pa.float64()), ("source", pa.string()), ("rights", pa.string()),
+    ]  # fmt: skip
+    return pa.schema([*content[kind], *about])
+
+
+def write_record_files(
+    directory: Path,
+    paths: Sequence[Path],
+    about: Mapping[str, Mapping[str, Any]],
+    fraction: float,
+    seed: int,
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Write the records of all files into an existing directory, kind by kind.
+
+    `about` is what is known of each file, by its bare name. Returns a row for each file, and how
+    many records there are, in all and in each split. PipelineError names file and line of what is
+    no record.
+    """
+    rows: list[dict[str, Any]] = []
+    counts = {"records": 0, **{f"records_{split}": 0 for split in SPLITS}}
+    for kind in KINDS:
+        ours = [path for path in paths if kind_of(path.name) == kind]
+        if not ours:
+            continue
+        with (
+            RecordShards(directory, kind, fraction, seed) as shards,
+            progress(f"records ({kind})", None, "records") as advance,
+        ):
+            for path in ours:
+                name, before = bare_name(path.name), dict(shards.counts)
+                size = number = 0
+                for number, record in enumerate(read_records(path), 1):
+                    advance(note=path.name)
+                    shards.add(name, number, record, about.get(name, {}))
+                    size += characters(record)
+                split = " and ".join(s for s in SPLITS if shards.counts[s] > before[s])
+                rows.append({"document_id": name, "kind": kind, "records": number,
+                             "characters": size, "chunks": 0, "split": split})  # fmt: skip
+                counts["records"] += number
+        for split in SPLITS:
+            counts[f"records_{split}"] += shards.counts[split]
+    return rows, counts
+
+
+class RecordShards:
+    """Writes the records of one kind into an existing directory, split, in a stream.
+
+    `fraction` of them, chosen by `seed`, is held out. Use it in a `with` block; `counts` says how
+    many went to each split.
+    """
+
+    def __init__(self, directory: Path, kind: Shape, fraction: float, seed: int) -> None:
+        self.counts = dict.fromkeys(SPLITS, 0)
+        self._fraction = fraction
+        self._seed = seed
+        self._stack = ExitStack()
+        self._groups: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+        self._sizes = dict.fromkeys(SPLITS, 0)
+        self._files = {
+            split: self._stack.enter_context(
+                ParquetFiles(
+                    directory, f"{kind}-{split}", record_schema(kind),
+                    dictionary=["document_id", "collection", "source", "rights"],
+                    statistics=["document_id", "record"],
+                )
+            )
+            for split in SPLITS
+        }  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            for split in SPLITS:
+                self._end_group(split)
+        self._stack.__exit__(kind, error, traceback)
+
+    def add(
+        self, document_id: str, number: int, record: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        """Write a record, the `number`-th of the file `document_id`; `about` is what the report
+        says of that file. A source of weight 0 is held out whole."""
+        held_out = about.get("weight") == 0 or self._is_held_out(record)
+        split = "validation" if held_out else "train"
+        row = {"document_id": document_id, "record": number, **record}
+        self._groups[split].append(row | {name: about.get(name) for name in _ABOUT})
+        self._sizes[split] += 4 * characters(record)  # no character takes more bytes
+        self.counts[split] += 1
+        if self._sizes[split] > ROW_GROUP_BYTES:
+            self._end_group(split)
+
+    def _end_group(self, split: str) -> None:
+        self._files[split].write_group(self._groups[split], self._sizes[split])
+        self._groups[split], self._sizes[split] = [], 0
+
+    def _is_held_out(self, record: Mapping[str, Any]) -> bool:
+        digest = hashlib.sha256(f"{self._seed}\0".encode() + encode_json(record)).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64 < self._fraction
