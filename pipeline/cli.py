@@ -27,7 +27,7 @@ from pipeline.command import (
     unwrapped,
     values_of,
 )
-from pipeline.corpus.series import build_series
+from pipeline.corpus.series_build import build_series
 from pipeline.errors import PipelineError
 from pipeline.export.llama import complete
 from pipeline.status import survey, table
@@ -38,7 +38,6 @@ from pipeline.step4_upload import check_target, upload
 from pipeline.step6_train import train
 from pipeline.step7_quantize import chosen_kinds, quantize
 from pipeline.step8_modelfile import SAMPLE, modelfile
-from pipeline.storage import Storage
 from pipeline.training.base_model import check_base_model
 from pipeline.training.settings import TrainSettings
 from pipeline.workspace import Workspace
@@ -158,6 +157,8 @@ def build(
 
     Large corpora are trained segment by segment; each list is one segment.
     """
+    from pipeline.storage import Storage
+
     with Storage() as storage:
         found = storage.expand(documents)
         lists = build_series(

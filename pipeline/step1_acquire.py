@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -31,8 +31,11 @@ from pipeline.console import say
 from pipeline.corpus.examples import ColumnNames
 from pipeline.errors import PipelineError, UsageError
 from pipeline.run import open_run
-from pipeline.storage import Entry, Storage
+from pipeline.storage import Entry
 from pipeline.workspace import DOCUMENTS, Workspace
+
+if TYPE_CHECKING:
+    from pipeline.storage import Storage
 
 SAMPLE_RIGHTS = "public domain (CC0 1.0), written for this sample library"
 BOOKS, TABLES, SOURCES = "Books of Project Gutenberg", "Tables and records", "Your own texts"
@@ -162,7 +165,7 @@ def acquire(
     workspace = Workspace(data_dir)
     wanted = Wanted(
         topic, search, parse_ids(ids), languages, author_year_start, author_year_end, copyright,
-        allow_copyrighted, sort.value, num_records, gutendex_url, tuple(mirror or ()), archive,
+        allow_copyrighted, str(sort), num_records, gutendex_url, tuple(mirror or ()), archive,
         pause, refresh,
     )  # fmt: skip
     sources = parse_sources(source or [], series or [])
@@ -173,11 +176,13 @@ def acquire(
         sources, rights = parse_sources([str(sample_library())]), SAMPLE_RIGHTS
         say("No --source, --series, --topic, --search or --ids: taking the sample library.")
     options = Options(
-        rights=rights, on_bad_record=on_bad_record.value, missing_keys=missing_keys.value,
+        rights=rights, on_bad_record=str(on_bad_record), missing_keys=str(missing_keys),
         names=ColumnNames(text_column, prompt_column, completion_column, messages_column),
         series_base=series_base, limit=limit, fraction=fraction, split=split,
         subset=subset, revision=revision, streaming=streaming, refresh=refresh,
     )  # fmt: skip
+    from pipeline.storage import Storage  # brings asyncio along
+
     storage = Storage(workspace.cache / "remote", int(cache_size * 1e9))
     with closing(storage):
         listed = on_this_disk(sources, storage)
@@ -251,7 +256,7 @@ def missed(workspace: Workspace) -> int:
     return int(record.counts.get(MISSED, 0)) if record else 0
 
 
-def on_this_disk(sources: list[Source], storage: Storage) -> dict[str, list[Entry]]:
+def on_this_disk(sources: list[Source], storage: "Storage") -> dict[str, list[Entry]]:
     """The files of those sources that are local, by place: their content is what counts."""
     return {
         source.place: find(storage, source.place)

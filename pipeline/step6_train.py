@@ -18,7 +18,8 @@ from typer import Option
 
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import say
+from pipeline.console import say, warn
+from pipeline.corpus.record_files import KINDS
 from pipeline.corpus.shards import Document, find_splits, read_documents
 from pipeline.corpus.splits import validation_ids
 from pipeline.errors import PipelineError
@@ -186,6 +187,15 @@ def base_files(workspace: Workspace, base_model: str) -> str | None:
 def parquet_files(workspace: Workspace, dataset: str | None) -> list[Path]:
     """The Parquet files to train on. Raises PipelineError if there are none."""
     if dataset is None:
+        records = workspace.files("upload", [f"{kind}/*.parquet" for kind in KINDS])
+        if records and not workspace.files("upload", ["data/*.parquet"]):
+            raise PipelineError(
+                f"{workspace.directory('upload')} holds records (prompts with completions, or "
+                "chats) and no texts; only texts can be trained on so far.",
+                f"{records[0].parent} can be given to any trainer that takes such records.",
+            )
+        if records:
+            warn(f"The records in {records[0].parent} are not trained on, only the texts.")
         return workspace.inputs("train")
     folder = Path(dataset).expanduser()
     if not folder.exists():

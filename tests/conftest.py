@@ -1,10 +1,13 @@
 """The books that tests read."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.books import sample
+from tests.s3_server import KEY, SECRET, S3Server
 
 SHARED_BOOKS = Path(__file__).resolve().parents[1].parent / "shared" / "books"
 NO_SHARED_BOOKS = "shared/books is not beside the repository"
@@ -22,3 +25,28 @@ def shared_books() -> Path:
 def sample_library() -> Path:
     """The folder of the tales that ship with the product."""
     return sample.sample_library()
+
+
+@pytest.fixture(scope="session")
+def running_s3() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(running_s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """An empty server, and an environment that names it and holds no one's credentials."""
+    running_s3.reset()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", running_s3.url)
+    return running_s3
+
+
+@pytest.fixture
+def s3_keys(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)

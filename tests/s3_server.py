@@ -109,6 +109,11 @@ class S3Server:
         """Make the next requests go wrong: status and code, cut, or silent (seconds)."""
         self._faults.append(Fault(part, times, **what))
 
+    def heal(self) -> None:
+        """Forget all faults that are still to come."""
+        with self._lock:
+            self._faults.clear()
+
     def asked(self, method: str, part: str = "") -> list[Request]:
         """The requests so far of a method whose decoded path ends with `part`."""
         return [r for r in self.requests if r.method == method and unquote(r.path).endswith(part)]

@@ -92,7 +92,7 @@ def from_html(data: bytes, name: str) -> Document:
         raise Refused(error.reason) from error
     if not text.strip():
         raise Refused("it is a web page without text")
-    return Document(text.encode("utf-8", "replace"))
+    return Document(as_file(text))
 
 
 def from_epub(data: bytes, name: str) -> Document:
@@ -107,6 +107,11 @@ def from_epub(data: bytes, name: str) -> Document:
     if not book.text.strip():
         raise Refused("it is a book without text")
     return Document(
-        book.text.encode("utf-8", "replace"), book.title, list(book.authors),
+        as_file(book.text), book.title, list(book.authors),
         [book.language] if book.language else [], book.rights,
     )  # fmt: skip
+
+
+def as_file(text: str) -> bytes:
+    """An extracted text as a text file: UTF-8, a line end at its end."""
+    return f"{text.rstrip()}\n".encode("utf-8", "replace")

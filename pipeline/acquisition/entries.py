@@ -4,20 +4,25 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.acquisition.documents import DOCUMENT_SUFFIXES
 from pipeline.console import say
 from pipeline.corpus.compression import plain_name
 from pipeline.corpus.tables import FORMATS
 from pipeline.errors import PipelineError
-from pipeline.storage import Entry, Storage
+from pipeline.storage import Entry
 from pipeline.workspace import Workspace
 
+if TYPE_CHECKING:
+    from pipeline.storage import Storage
+
 MAGIC = "*?[{"
+OUR_OWN = ("stage.json", "catalog.jsonl", "refused.jsonl", "report.jsonl", "documents.jsonl")
 _ABOUT_THE_FOLDER = re.compile(r"(readme|licen[cs]e|changelog|notice)\b", re.IGNORECASE)
 
 
-def find(storage: Storage, place: str) -> list[Entry]:
+def find(storage: "Storage", place: str) -> list[Entry]:
     """The files or objects of a --source; PipelineError if there are none."""
     try:
         return storage.expand(place)
@@ -25,6 +30,13 @@ def find(storage: Storage, place: str) -> list[Entry]:
         is_named = error.message.startswith(place)
         error.message = f"--source {'' if is_named else f'{place}: '}{error.message}"
         raise
+
+
+def is_named(place: str, entries: Sequence[Entry]) -> bool:
+    """Whether a --source names these files, by a path or a pattern, and not the folder around."""
+    return any(c in place for c in MAGIC) or (
+        len(entries) == 1 and place.rstrip("/").split("?")[0].endswith(entries[0].name)
+    )
 
 
 def sort_out(place: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
@@ -35,11 +47,9 @@ def sort_out(place: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[En
 
     Raises PipelineError if nothing is left.
     """
-    named = any(c in place for c in MAGIC) or (
-        len(entries) == 1 and place.rstrip("/").split("?")[0].endswith(entries[0].name)
-    )
+    entries = [entry for entry in entries if entry.name not in OUR_OWN]
     tables = [entry for entry in entries if is_of(entry.name, FORMATS)]
-    if named:
+    if is_named(place, entries):
         return [entry for entry in entries if entry not in tables], tables
     documents = [entry for entry in entries if is_of(entry.name, DOCUMENT_SUFFIXES)]
     if tables and all(_ABOUT_THE_FOLDER.match(entry.name) for entry in documents):

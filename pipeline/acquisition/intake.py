@@ -5,9 +5,17 @@ that they came from (`letters.completion.jsonl`, `support.chat.jsonl`).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.acquisition.documents import Refused, as_document, stem
-from pipeline.acquisition.entries import find, retrieved_at, shown_source, sort_out, version_of
+from pipeline.acquisition.entries import (
+    find,
+    is_named,
+    retrieved_at,
+    shown_source,
+    sort_out,
+    version_of,
+)
 from pipeline.acquisition.options import VERSION, Options, Sampler, limits
 from pipeline.acquisition.register import Register, origin_mark
 from pipeline.acquisition.rows import take_hub_dataset, take_table
@@ -16,13 +24,16 @@ from pipeline.console import Advance, progress
 from pipeline.corpus.series import read_series
 from pipeline.errors import PipelineError
 from pipeline.files import fingerprint
-from pipeline.storage import Entry, Storage
+from pipeline.storage import Entry
+
+if TYPE_CHECKING:
+    from pipeline.storage import Storage
 
 
 def take_sources(
     register: Register,
     sources: Sequence[Source],
-    storage: Storage,
+    storage: "Storage",
     options: Options,
     listed: Mapping[str, list[Entry]],
 ) -> None:
@@ -42,15 +53,16 @@ def take_sources(
         else:
             entries = listed.get(source.place) or find(storage, source.place)
             documents, tables = sort_out(source.place, entries)
+            named = is_named(source.place, entries)
             take_documents(register, source, storage, documents, options, sampler)
             for entry in tables:
-                take_table(register, source, storage, entry, options, sampler)
+                take_table(register, source, storage, entry, options, sampler, is_named=named)
 
 
 def take_documents(
     register: Register,
     source: Source,
-    storage: Storage,
+    storage: "Storage",
     entries: Sequence[Entry],
     options: Options,
     sampler: Sampler,
@@ -111,7 +123,7 @@ def take_body(
 
 
 def take_series(
-    register: Register, source: Source, storage: Storage, options: Options, sampler: Sampler
+    register: Register, source: Source, storage: "Storage", options: Options, sampler: Sampler
 ) -> None:
     """Bring in the documents of a series, segment by segment, to its end."""
     segments = 0

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.acquisition.documents import stem
 from pipeline.acquisition.entries import retrieved_at, shown_source, version_of
@@ -16,9 +16,12 @@ from pipeline.console import progress
 from pipeline.corpus.examples import BadExample, Shape, as_example, shape_of, wanted_columns
 from pipeline.corpus.hub_rows import read_hub_rows, resolve_revision
 from pipeline.corpus.tables import BadRow, Row, column_names, read_rows
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.files import encode_json, fingerprint
-from pipeline.storage import Entry, Storage
+from pipeline.storage import Entry
+
+if TYPE_CHECKING:
+    from pipeline.storage import Storage
 
 SKIPPED = "bad records skipped"
 
@@ -42,12 +45,18 @@ class Table:
 def take_table(
     register: Register,
     source: Source,
-    storage: Storage,
+    storage: "Storage",
     entry: Entry,
     options: Options,
     sampler: Sampler,
+    *,
+    is_named: bool,
 ) -> None:
-    """Bring in the rows of a JSON, CSV or Parquet file, compressed or not."""
+    """Bring in the rows of a JSON, CSV or Parquet file, compressed or not.
+
+    `is_named`: the user named this file, so that it must hold texts or records. In a folder there
+    may be other tables too, which are refused one by one.
+    """
     if sampler.is_full:
         return
 
@@ -65,7 +74,13 @@ def take_table(
     rows = read_rows(
         lambda: storage.open(entry), lambda: storage.local_copy(entry), entry.name, columns
     )
-    take_rows(register, table, rows, options, sampler)
+    try:
+        take_rows(register, table, rows, options, sampler)
+    except UnknownShape as error:
+        if is_named:
+            raise
+        reason = error.message.removeprefix(f"{table.label} ")
+        register.refuse(entry.shown, f"it {reason}", counted=False)
 
 
 def take_hub_dataset(
@@ -94,9 +109,7 @@ def take_hub_dataset(
         f"{source.place} ({options.split})", f"{source.collection}-{options.split}",
         f"{source.place}:{options.split}", [source.place, revision, options.split], about,
     )  # fmt: skip
-    take_rows(
-        register, table, (Row(place, value, "row") for place, value in rows), options, sampler
-    )
+    take_rows(register, table, numbered, options, sampler)
 
 
 def take_rows(
@@ -118,9 +131,7 @@ def take_rows(
                 bad_record(register, table, row, row.reason, row.raw, options)
                 continue
             if shape is None:
-                shape = shape_of(row.value.keys(), options.names, table.label)
-                if shape is None:
-                    raise unknown_shape(table, row)
+                shape = recognised(table, row, options)
                 if shape != "text":
                     writer = stack.enter_context(RecordWriter(register, table, shape, options))
                     if not writer.is_wanted:
@@ -142,10 +153,23 @@ def take_rows(
             writer.finish()
 
 
-def unknown_shape(table: Table, row: Row) -> PipelineError:
-    """The error for a table in which nothing is recognised."""
-    columns = ", ".join(table.columns()[:20] or map(str, row.value)) or "none"
-    return PipelineError(
+class UnknownShape(PipelineError):
+    """Nothing is recognised in a table."""
+
+
+def recognised(table: Table, row: Row, options: Options) -> Shape:
+    """What a table holds, by its columns. Raises UnknownShape, with their names, for nothing."""
+    try:
+        shape = shape_of(row.value.keys(), options.names, table.label)
+    except UsageError:
+        raise
+    except PipelineError:  # a named column is not there: say which are, beyond those that were read
+        shape_of(table.columns() or row.value.keys(), options.names, table.label)
+        raise
+    if shape is not None:
+        return shape
+    columns = ", ".join((table.columns() or list(row.value))[:20]) or "none"
+    raise UnknownShape(
         f"{table.label} has no column that is known to hold text; its columns are: {columns}.",
         "Name it with --text-column, or --prompt-column and --completion-column.",
     )

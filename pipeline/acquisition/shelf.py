@@ -4,14 +4,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline.acquisition.register import Register, origin_mark
 from pipeline.books.archive import read_archive
+from pipeline.books.catalogue import Book
 from pipeline.books.decoding import decode
 from pipeline.books.downloads import Download, DownloadRefused
-from pipeline.books.gutendex import DEFAULT_URL, Book, GutendexClient, Search
+from pipeline.books.gutendex import DEFAULT_URL, GutendexClient, Search
 from pipeline.books.mirrors import Mirrors
 from pipeline.books.naming import file_name
 from pipeline.books.plain_text import Rejected, check_is_text
@@ -20,7 +21,9 @@ from pipeline.books.quota import DailyQuota
 from pipeline.console import progress
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import sha256_bytes
-from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from pipeline.storage import Storage
 
 COLLECTION = "gutenberg"
 RIGHTS = {False: "public domain in the USA", True: "under copyright in the USA", None: "unknown"}
@@ -82,7 +85,7 @@ def parse_ids(text: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def fetch_books(register: Register, wanted: Wanted, storage: Storage) -> None:
+def fetch_books(register: Register, wanted: Wanted, storage: "Storage") -> None:
     """Bring the books wanted into `1_raw`; what is there already is not fetched again.
 
     Raises PipelineError if there are none, if the catalogue cannot be asked, or if more are to
@@ -155,7 +158,7 @@ def take_one_by_one(
 
 
 def take_from_archive(
-    register: Register, archive: str, books: Sequence[tuple[Book, str]], storage: Storage
+    register: Register, archive: str, books: Sequence[tuple[Book, str]], storage: "Storage"
 ) -> None:
     """Read the books out of the archive of all texts, to the last one that is wanted."""
     found = storage.expand(archive)

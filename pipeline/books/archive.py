@@ -17,7 +17,7 @@ from typing import BinaryIO, Protocol, Self
 
 from pipeline.console import say, warn
 from pipeline.errors import PipelineError
-from pipeline.urls import redact
+from pipeline.storage.urls import redact
 
 LARGEST_MEMBER = 64 * 1024 * 1024  # bytes; the largest plain text of the catalogue has some 30 MB
 

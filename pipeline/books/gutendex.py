@@ -1,7 +1,8 @@
 """A client of Gutendex, the catalogue of Project Gutenberg as JSON.
 
 https://gutendex.com asks heavy users to run a server of their own, so the address is a setting,
-and pages of the catalogue are kept for a day. `polite` has the manners, `downloads` the files.
+and pages of the catalogue are kept for a day. `polite` has the manners, `catalogue` the books,
+`downloads` the files.
 """
 
 import hashlib
@@ -9,27 +10,16 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.books.downloads import (
-    Download,
-    DownloadRefused,
-    as_download,
-    ask,
-    first_text,
-)
-from pipeline.books.polite import PoliteSession, RequestFailed, redacted, user_agent
+from pipeline.books.catalogue import Book, as_book, entry_id
+from pipeline.books.downloads import Download, as_download, ask, first_text
+from pipeline.books.polite import PoliteSession, RequestFailed, redacted
 from pipeline.console import say
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import encode_json, write_bytes
-
-__all__ = [
-    "Book", "Download", "DownloadRefused", "GutendexClient", "Search", "as_book", "text_urls",
-    "user_agent",
-]  # fmt: skip
 
 DEFAULT_URL = "https://gutendex.com"
 SORTS = ("ascending", "descending", "popular")
@@ -39,27 +29,6 @@ PAGE_LIFETIME = 24 * 3600.0  # seconds
 
 _MOST_BARREN_PAGES = 3  # pages with nothing new, before the catalogue is taken to go in a circle
 _CHECK_URL = "Check --gutendex-url."
-
-
-@dataclass(frozen=True)
-class Book:
-    """A book of the catalogue with the addresses of its plain texts, the best one first.
-
-    `copyright` is False for the public domain in the USA, None where the catalogue is silent.
-    """
-
-    id: int
-    title: str
-    authors: list[str]
-    languages: list[str]
-    subjects: list[str]
-    copyright: bool | None
-    text_urls: tuple[str, ...]
-
-    @property
-    def text_url(self) -> str:
-        """The address of the best plain text."""
-        return self.text_urls[0]
 
 
 class Search:
@@ -125,7 +94,7 @@ class Search:
             answer = self._page({**query, "page": str(page)})
             barren += 1
             for entry in answer["results"]:
-                id = _id(entry)
+                id = entry_id(entry)
                 # A server that does not know `ids` answers with any books.
                 if id is None or id in seen or (wanted is not None and id not in wanted):
                     continue
@@ -319,61 +288,3 @@ def _other_server(failure: RequestFailed) -> str:
 
 def _is_page(answer: Any) -> bool:
     return isinstance(answer, dict) and isinstance(answer.get("results"), list)
-
-
-# --- the catalogue's entries ----------------------------------------------------------------------
-
-_CHARSET_ORDER = ("utf-8", "", "us-ascii", "iso-8859-1")
-_ZIP_RANK = len(_CHARSET_ORDER) + 1
-
-
-def as_book(entry: Any) -> Book | None:
-    """An entry of the catalogue; None if it is none, or has no plain text."""
-    id = _id(entry)
-    if id is None:
-        return None
-    urls = text_urls(entry.get("formats"))
-    if not urls:
-        return None
-    authors = [author for author in _list(entry, "authors") if isinstance(author, dict)]
-    rights = entry.get("copyright")
-    return Book(
-        id,
-        str(entry.get("title") or ""),
-        [str(author["name"]) for author in authors if author.get("name")],
-        [str(language) for language in _list(entry, "languages")],
-        [str(subject) for subject in _list(entry, "subjects")],
-        rights if isinstance(rights, bool) else None,
-        urls,
-    )
-
-
-def _id(entry: Any) -> int | None:
-    id = entry.get("id") if isinstance(entry, dict) else None
-    return id if type(id) is int and id > 0 else None
-
-
-def _list(entry: Mapping[str, Any], key: str) -> list[Any]:
-    value = entry.get(key)
-    return value if isinstance(value, list) else []
-
-
-def text_urls(formats: Any) -> tuple[str, ...]:
-    """The addresses of plain texts among a book's formats (a mapping of media types to addresses),
-    best first: UTF-8 before the rest, zip archives last, never the readme of an audio book."""
-    if not isinstance(formats, dict):
-        return ()
-    ranked: list[tuple[int, str]] = []
-    for kind, url in formats.items():
-        mime, _, parameter = str(kind).lower().partition(";")
-        address = str(url).lower()
-        if mime.strip() != "text/plain" or not address.startswith(("http://", "https://")):
-            continue
-        if address.endswith("readme.txt"):
-            continue
-        charset = parameter.partition("charset=")[2].strip()
-        if address.endswith((".utf-8", ".utf8", "-0.txt")):
-            charset = "utf-8"
-        rank = _CHARSET_ORDER.index(charset) if charset in _CHARSET_ORDER else len(_CHARSET_ORDER)
-        ranked.append((_ZIP_RANK if address.endswith(".zip") else rank, str(url)))
-    return tuple(dict.fromkeys(url for _, url in sorted(ranked, key=lambda each: each[0])))

@@ -8,8 +8,8 @@ from it in `cache/epub/12345`. A list: https://www.gutenberg.org/MIRRORS.ALL
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from pipeline.books.catalogue import Book
 from pipeline.books.downloads import Download, DownloadRefused, as_download
-from pipeline.books.gutendex import Book
 from pipeline.books.polite import Answer, PoliteSession, RequestFailed, redacted
 from pipeline.console import warn
 from pipeline.errors import PipelineError, UsageError

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.books.gutendex import Book, DownloadRefused
+from pipeline.books.catalogue import Book
+from pipeline.books.downloads import DownloadRefused
 from pipeline.books.mirrors import Mirrors, mirror_paths
 from pipeline.books.polite import PoliteSession
 from pipeline.books.quota import DailyQuota

@@ -1,92 +1,17 @@
 """Rows of Hub datasets, read through `datasets` from a Hub on loopback, and of local folders."""
 
 import io
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipeline.corpus import hub_rows
 from pipeline.corpus.hub_rows import is_dataset_id, read_hub_rows, resolve_revision
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import UsageError
+from tests.corpus.hub_datasets import DATASETS, PLAIN, TALES, card, lines, parquet, refusal, texts
 from tests.datasets_server import TOKEN, DatasetsServer
-
-
-def parquet(rows: list[dict[str, Any]], row_group_size: int | None = None) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=row_group_size)
-    return file.getvalue()
-
-
-def lines(rows: list[dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-
-
-def card(*paths: str) -> bytes:
-    files = "".join(f"  - split: train\n    path: {json.dumps(path)}\n" for path in paths)
-    return f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n# x\n".encode()
-
-
-TALES = [{"text": f"Tale {number}: Où?", "id": number} for number in range(25)]
-PLAIN = {"train.jsonl": lines([{"text": "a"}])}
-DATASETS = {
-    "ada/tales": {
-        "README.md": b"# Tales\n",
-        "data/train-00000-of-00002.parquet": parquet(TALES[:10], row_group_size=3),
-        "data/train-00001-of-00002.parquet": parquet(TALES[10:]),
-        "data/test-00000-of-00001.parquet": parquet(TALES[:1]),
-    },
-    "ada/lines": {"train.jsonl": lines(TALES[:20]), "test.jsonl": lines(TALES[20:])},
-    "ada/plain": PLAIN,
-    "ada/several": {
-        "README.md": b"---\nconfigs:\n- config_name: first\n  data_files: a.jsonl\n"
-        b"- config_name: second\n  data_files: b.jsonl\n---\n",
-        "a.jsonl": lines([{"text": "a"}]),
-        "b.jsonl": lines([{"text": "b"}]),
-    },
-    "ada/script": {"script.py": b"raise SystemExit('this ran')\n", **PLAIN},
-    "ada/nothing": {"README.md": b"# Nothing\n"},
-    "ada/damaged": {"train.parquet": parquet(TALES)[:-40] + b"\0" * 40},
-    "ada/broken": {"train.jsonl": b'{"text": "a"}\n{"text": \n'},
-    "ada/private": PLAIN,
-    "ada/gated": PLAIN,
-}
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DatasetsServer]:
-    monkeypatch.setattr(hub_rows, "RETRY_WAITS", (0.0, 0.0))
-    with DatasetsServer(DATASETS) as server:
-        server.use(monkeypatch, tmp_path / "home")
-        server.private.add("ada/private")
-        server.gated.add("ada/gated")
-        yield server
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-def texts(dataset: str, cache: Path, **options: Any) -> list[str]:
-    return [row["text"] for _, row in read_hub_rows(dataset, cache=cache, **options)]
-
-
-def refusal(dataset: str, cache: Path, **options: Any) -> PipelineError:
-    with pytest.raises(PipelineError) as error:
-        texts(dataset, cache, **options)
-    assert TOKEN not in f"{error.value} {error.value.__cause__}"
-    assert error.value.hint
-    return error.value
-
 
 # --- reading
 
@@ -181,26 +106,6 @@ def test_a_private_dataset_is_read_with_the_token_given_or_found(
     assert hub.tokens == {TOKEN}
 
 
-def test_a_dataset_that_is_not_there_or_hidden_names_the_way_in(
-    hub: DatasetsServer, cache: Path
-) -> None:
-    for name in ("ada/none", "ada/private", "no-such-dataset"):
-        error = refusal(name, cache)
-        assert f"has no dataset {name}, or it is hidden" in error.message
-        assert "hf auth login" in str(error.hint)
-    assert "hidden" in refusal("ada/private", cache, token="hf_wrong_but_secret").message
-    assert "hf_wrong" not in str(refusal("ada/private", cache, token="hf_wrong_but_secret"))
-
-
-@pytest.mark.parametrize("token", [None, "hf_of_somebody_else", TOKEN])
-def test_a_gated_dataset_says_where_to_ask(
-    hub: DatasetsServer, cache: Path, token: str | None
-) -> None:
-    error = refusal("ada/gated", cache, token=token)
-    assert "ada/gated is gated" in error.message
-    assert "https://huggingface.co/datasets/ada/gated" in str(error.hint)
-
-
 # --- what is asked for is not there
 
 
@@ -219,64 +124,8 @@ def test_an_unknown_configuration_names_those_that_are_there(
     assert "no configuration 'third'; choose from: first, second" in error.message
     error = refusal("ada/several", cache)
     assert "several configurations; choose from: first, second" in error.message
+    assert "--subset" in str(error.hint)
     assert "no configuration 'x'" in refusal("ada/tales", cache, config="x").message
-
-
-def test_an_unknown_revision_is_named(hub: DatasetsServer, cache: Path) -> None:
-    assert "no revision 'v9'" in refusal("ada/tales", cache, revision="v9").message
-
-
-def test_a_dataset_without_data_says_so(hub: DatasetsServer, cache: Path) -> None:
-    assert "ada/nothing has no data files" in refusal("ada/nothing", cache).message
-
-
-@pytest.mark.parametrize("name", ["ada/damaged", "ada/broken"])
-@pytest.mark.parametrize("streaming", [True, False])
-def test_damaged_data_is_one_sentence(
-    hub: DatasetsServer, cache: Path, name: str, streaming: bool
-) -> None:
-    assert f"The dataset {name} cannot be read" in refusal(name, cache, streaming=streaming).message
-
-
-# --- trouble on the way
-
-
-def test_no_network_is_one_sentence(
-    hub: DatasetsServer, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    error = refusal("ada/tales", cache)
-    assert "cannot be reached for the dataset ada/tales" in error.message
-    assert "network" in str(error.hint)
-
-
-def test_too_many_requests_says_how_long_to_wait(hub: DatasetsServer, cache: Path) -> None:
-    hub.fail("/api/datasets/", 429, Retry_After="77")
-    error = refusal("ada/tales", cache)
-    assert "HTTP 429" in error.message
-    assert "Wait 77 seconds" in str(error.hint)
-
-
-def test_trouble_of_the_hub_that_passes_is_waited_for(hub: DatasetsServer, cache: Path) -> None:
-    hub.fail("/api/datasets/", 503, times=2)
-    assert texts("ada/plain", cache) == ["a"]
-
-
-def test_trouble_of_the_hub_that_stays_is_told(hub: DatasetsServer, cache: Path) -> None:
-    hub.fail("/api/datasets/", 500, times=9)
-    assert "trouble of its own" in refusal("ada/plain", cache).message
-
-
-def test_too_many_requests_in_the_middle_of_a_stream_are_told_in_the_end(
-    hub: DatasetsServer, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr("time.sleep", waits.append)
-    hub.fail("train.jsonl", 429, times=10_000)
-    assert "429" in refusal("ada/plain", cache).message
-    assert sum(waits) < 600
 
 
 # --- data that is not trusted

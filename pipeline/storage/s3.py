@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.remote import (
+from pipeline.storage.remote import (
     CHECK_NETWORK,
     CONNECTIONS,
     TRY_LATER,
@@ -21,7 +21,7 @@ from pipeline.remote import (
     unreachable,
     whole_size,
 )
-from pipeline.urls import Entry, redact
+from pipeline.storage.urls import Entry, redact
 
 _PASSING = {
     "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.remote import CONNECTIONS, Answer, Trouble, WebRemote, missing
-from pipeline.urls import Entry, redact
+from pipeline.storage.remote import CONNECTIONS, Answer, Trouble, WebRemote, missing
+from pipeline.storage.urls import Entry, redact
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse

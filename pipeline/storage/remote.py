@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.urls import Entry, redact
+from pipeline.storage.urls import Entry, redact
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession

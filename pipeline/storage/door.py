@@ -18,18 +18,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar, cast
 
-from pipeline import listing, transfer
-from pipeline.cache import Cache
 from pipeline.errors import PipelineError
 from pipeline.files import write_bytes
-from pipeline.remote import Remote, Trouble, WebRemote
-from pipeline.streams import RemoteStream
-from pipeline.urls import LOCAL, Entry, canonical, scheme
+from pipeline.storage import listing, transfer
+from pipeline.storage.cache import Cache
+from pipeline.storage.remote import Remote, Trouble, WebRemote
+from pipeline.storage.streams import RemoteStream
+from pipeline.storage.urls import LOCAL, Entry, canonical, scheme
 
 __all__ = ["Entry", "Storage"]
 
 READ_AHEAD = 256 * 2**20  # bytes that `read_many` holds at most, beyond the object handed out
-UNKNOWN_SIZE = READ_AHEAD // 8  # what an object of unknown size counts as
+UNKNOWN_SIZE = READ_AHEAD // 64  # what an object of unknown size counts as
 
 T = TypeVar("T")
 
@@ -204,11 +204,11 @@ class Storage:
 
     def _connect(self, kind: str) -> Remote:
         if kind == "s3":
-            from pipeline.remote_s3 import S3Remote
+            from pipeline.storage.s3 import S3Remote
 
             return S3Remote(self._timeout)
         if kind in ("gs", "hf"):
-            from pipeline.remote_hubs import GsRemote, HfRemote
+            from pipeline.storage.hubs import GsRemote, HfRemote
 
             return GsRemote(self._timeout) if kind == "gs" else HfRemote(self._timeout)
         return WebRemote(self._timeout)

@@ -18,7 +18,7 @@ import pytest
 from pipeline.errors import PipelineError, UsageError
 from pipeline.storage import Entry, Storage
 from tests.hub_server import HubServer, Repo
-from tests.s3_server import KEY, SECRET, S3Server
+from tests.s3_server import SECRET, S3Server
 
 
 class Clock:
@@ -29,31 +29,6 @@ class Clock:
 
     def __call__(self, seconds: float) -> None:
         self.waits.append(seconds)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[S3Server]:
-    with S3Server() as server:
-        yield server
-
-
-@pytest.fixture
-def s3(running: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """An empty server, and an environment that names it and holds no one's credentials."""
-    running.reset()
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
-    return running
-
-
-@pytest.fixture
-def keys(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
 
 
 @pytest.fixture
@@ -147,7 +122,7 @@ def test_keys_may_hold_anything(
     s3: S3Server, storage: Storage, signed: bool, request: pytest.FixtureRequest
 ) -> None:
     if signed:
-        request.getfixturevalue("keys")
+        request.getfixturevalue("s3_keys")
     for name in ODD_NAMES:
         s3.put("lib", f"d/{name}", name.encode())
     listed = storage.expand("s3://lib/d/")
@@ -168,7 +143,7 @@ def test_without_credentials_requests_are_anonymous(s3: S3Server, storage: Stora
     assert not any(request.signed for request in s3.requests)
 
 
-@pytest.mark.usefixtures("keys")
+@pytest.mark.usefixtures("s3_keys")
 def test_with_keys_requests_are_signed(s3: S3Server, storage: Storage) -> None:
     s3.put("lib", "k", b"text")
     assert storage.read(storage.expand("s3://lib/k")[0]) == b"text"
@@ -192,7 +167,7 @@ def test_a_missing_bucket_and_a_missing_key_are_told_apart(s3: S3Server, storage
         (400, "SomethingNew", "answered SomethingNew"),
     ],
 )
-@pytest.mark.usefixtures("keys")
+@pytest.mark.usefixtures("s3_keys")
 def test_each_refusal_has_its_own_sentence(
     s3: S3Server, storage: Storage, status: int, code: str, words: str
 ) -> None:
@@ -343,7 +318,7 @@ def test_many_are_ten_times_as_fast_as_one_after_the_other(s3: S3Server, storage
 def test_what_is_read_ahead_is_bounded(
     s3: S3Server, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.storage.READ_AHEAD", 2500)
+    monkeypatch.setattr("pipeline.storage.door.READ_AHEAD", 2500)
     for number in range(9):
         s3.put("lib", f"k{number}", bytes(1000))
     entries = storage.expand("s3://lib/")
@@ -651,7 +626,7 @@ def test_a_local_file_that_changed_is_told_of(storage: Storage, tmp_path: Path) 
     assert "does not exist" in str(answer)
 
 
-@pytest.mark.usefixtures("keys")
+@pytest.mark.usefixtures("s3_keys")
 def test_what_is_written_is_there(s3: S3Server, storage: Storage, tmp_path: Path) -> None:
     s3.put("lib", "other", b"")
     for url in ("s3://lib/d/new ü.json", f"{tmp_path}/d/new.json"):

@@ -5,8 +5,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from pipeline.remote import Answer, Remote, Trouble, broken_off, changed
-from pipeline.urls import Entry
+from pipeline.storage.remote import Answer, Remote, Trouble, broken_off, changed
+from pipeline.storage.urls import Entry
 
 PIECE = 4 * 2**20  # bytes that a reader gets at once, at least, but for the last
 _LONGEST_WAIT = 300.0  # seconds; a server that asks for more is asked again another day

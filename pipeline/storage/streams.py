@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.transfer import large_pieces
+from pipeline.storage.transfer import large_pieces
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
-from pipeline.urls import (
+from pipeline.storage.urls import (
     Entry,
     canonical,
     expand_braces,

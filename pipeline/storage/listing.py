@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.remote import Remote, Trouble, changed, missing
-from pipeline.transfer import Patience
-from pipeline.urls import (
+from pipeline.storage.remote import Remote, Trouble, changed, missing
+from pipeline.storage.transfer import Patience
+from pipeline.storage.urls import (
     Entry,
     canonical,
     expand_braces,

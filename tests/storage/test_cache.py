@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cache import Cache
 from pipeline.files import sha256_bytes
+from pipeline.storage.cache import Cache
 
 
 def files(folder: Path) -> list[Path]:
