@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pipeline.acquisition.ahead import ahead
 from pipeline.acquisition.register import Register, origin_mark
 from pipeline.books.archive import read_archive
 from pipeline.books.catalogue import Book
@@ -145,16 +146,21 @@ def take_one_by_one(
     register: Register, books: Sequence[tuple[Book, str]], fetch: Callable[[Book], Download]
 ) -> None:
     """Download book by book; what is refused is listed, and asked for again next time."""
+
+    def attempt(chosen: tuple[Book, str]) -> Download | DownloadRefused:
+        try:
+            return fetch(chosen[0])
+        except DownloadRefused as refusal:
+            return refusal
+
     with progress("acquire", len(books), "books") as advance:
-        for book, name in books:
-            try:
-                download = fetch(book)
-            except DownloadRefused as refusal:
+        for (book, name), download in ahead(attempt, books):
+            if isinstance(download, DownloadRefused):
                 advance(note=name)
-                register.refuse(label(book), refusal.reason, missed=True)
-                continue
-            advance(note=name, size=len(download.body))
-            add(register, book, name, download)
+                register.refuse(label(book), download.reason, missed=True)
+            else:
+                advance(note=name, size=len(download.body))
+                add(register, book, name, download)
 
 
 def take_from_archive(

@@ -7,12 +7,11 @@ what went wrong is a Trouble that knows whether it may pass. Everything runs on 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.storage.urls import Entry, redact
+from pipeline.storage.urls import Entry, redact, user_agent
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -113,13 +112,6 @@ def whole_size(content_range: str | None) -> int | None:
     return int(size) if size.isdigit() else None
 
 
-def _user_agent() -> str:
-    try:
-        return f"bookshelf-llm/{version('bookshelf-llm')}"
-    except PackageNotFoundError:
-        return "bookshelf-llm"
-
-
 class WebRemote:
     """Files on web servers. `timeout` is for each wait for bytes, in seconds."""
 
@@ -148,7 +140,7 @@ class WebRemote:
         return ClientSession(
             connector=TCPConnector(limit=CONNECTIONS, limit_per_host=self.per_host),
             timeout=ClientTimeout(total=None, sock_connect=self.timeout, sock_read=self.timeout),
-            headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity"},
+            headers={"User-Agent": user_agent(), "Accept-Encoding": "identity"},
             auto_decompress=False,
             trust_env=True,
         )

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 from urllib.request import url2pathname
@@ -97,6 +98,14 @@ def _local(address: str) -> str:
             )
         address = url2pathname("/" + path)
     return os.path.abspath(os.path.expanduser(address))  # noqa: PTH100, PTH111
+
+
+def user_agent() -> str:
+    """What requests say of where they come from: `bookshelf-llm/<version>`."""
+    try:
+        return f"bookshelf-llm/{version('bookshelf-llm')}"
+    except PackageNotFoundError:
+        return "bookshelf-llm"
 
 
 def redact(address: str) -> str:

@@ -7,7 +7,6 @@ import pytest
 from tests.corpus.hub_datasets import refusal, texts
 from tests.datasets_server import TOKEN, DatasetsServer
 
-
 # --- who may read
 
 
