@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +65,34 @@ def contents(directory: Path) -> dict[str, bytes]:
         ]
         found["catalog.jsonl"] = json.dumps(kept).encode()
     return found
+
+
+KILLER = """
+    import os, signal, sys
+    from pipeline import run
+
+    left, rename = int(sys.argv.pop(1)), run.replace
+
+    def replace(temporary, final):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(temporary, final)
+        if left == -1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run.replace = replace
+    from pipeline.cli import main
+    main()
+"""
+
+
+def killed_at(write: int, *arguments: object, **env: str) -> None:
+    """Run the command and SIGKILL it at its n-th write of an output."""
+    script = textwrap.dedent(KILLER)
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(write), *map(str, arguments)],
+        capture_output=True, cwd=ROOT, env=environment(**env), timeout=100, check=False,
+    )  # fmt: skip
+    assert result.returncode == -signal.SIGKILL, result.stderr.decode()

@@ -6,13 +6,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.chain import DIRECTORIES, ROOT, contents, environment, pipeline, ran, records
+from tests.chain import (
+    DIRECTORIES,
+    ROOT,
+    contents,
+    environment,
+    killed_at,
+    pipeline,
+    ran,
+    records,
+)
 from tests.gutendex_server import GutendexServer
 from tests.tiny_models import tiny_llama_smollm
 
@@ -179,37 +187,6 @@ def test_three_real_books_become_a_model(tmp_path: Path, shared_books: Path) -> 
     assert 0.5 < proof["evaluation"]["bits_per_byte"]["base"] < 2
     assert abs(gguf["bits_per_byte"] - proof["evaluation"]["bits_per_byte"]["adapter"]) < 0.1
     assert "Project Gutenberg" not in (tmp_path / "4_dataset" / "README.md").read_text()
-
-
-KILLER = """
-    import os, signal, sys
-    from pipeline import run
-
-    left, rename = int(sys.argv.pop(1)), run.replace
-
-    def replace(temporary, final):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        rename(temporary, final)
-        if left == -1:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    run.replace = replace
-    from pipeline.cli import main
-    main()
-"""
-
-
-def killed_at(write: int, *arguments: object) -> None:
-    """Run the command and SIGKILL it at its n-th write of an output."""
-    script = textwrap.dedent(KILLER)
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(write), *map(str, arguments)],
-        capture_output=True, cwd=ROOT, env=environment(), timeout=100, check=False,
-    )  # fmt: skip
-    assert result.returncode == -signal.SIGKILL, result.stderr.decode()
 
 
 @pytest.mark.parametrize("write", [1, 3, 7])
