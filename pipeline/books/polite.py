@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Self
 
 from pipeline.books.addresses import (
@@ -30,7 +29,7 @@ from pipeline.books.addresses import (
 )
 from pipeline.books.quota import DailyQuota
 from pipeline.console import say
-from pipeline.storage.urls import user_agent
+from pipeline.storage.urls import user_agent as our_user_agent
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -75,7 +74,7 @@ class PoliteSession:
 
     def __init__(
         self,
-        user_agent: str = user_agent(),
+        user_agent: str | None = None,
         timeout: float = 30.0,
         pause: float = 2.0,
         tries: int = 5,
@@ -97,7 +96,7 @@ class PoliteSession:
         self._sleep = sleep
         self._jitter = jitter
         self._clock = clock
-        self._session = _session(user_agent)
+        self._session = _session(user_agent or our_user_agent())
         self._answered: set[str] = set()  # hosts
         self._last_download: float | None = None  # from the main site; by the clock
 
@@ -306,6 +305,8 @@ def _given_up(url: str, trouble: _Trouble, tried: int) -> RequestFailed:
 
 def _retry_after(response: "Response") -> float | None:
     """Seconds that the server asks for, given as a number or as a date."""
+    from email.utils import parsedate_to_datetime
+
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])

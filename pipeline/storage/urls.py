@@ -4,10 +4,8 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
-from urllib.request import url2pathname
 
 from pipeline.errors import UsageError
 
@@ -96,12 +94,16 @@ def _local(address: str) -> str:
             raise UsageError(
                 f"{address} names another computer.", "A local file is file:///folder/file."
             )
+        from urllib.request import url2pathname  # brings ssl along
+
         address = url2pathname("/" + path)
     return os.path.abspath(os.path.expanduser(address))  # noqa: PTH100, PTH111
 
 
 def user_agent() -> str:
     """What requests say of where they come from: `bookshelf-llm/<version>`."""
+    from importlib.metadata import PackageNotFoundError, version  # 10 ms
+
     try:
         return f"bookshelf-llm/{version('bookshelf-llm')}"
     except PackageNotFoundError:
