@@ -28,7 +28,7 @@ from pipeline.command import (
     values_of,
 )
 from pipeline.corpus.series_build import build_series
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.export.llama import complete
 from pipeline.status import survey, table
 from pipeline.step1_acquire import acquire
@@ -63,7 +63,11 @@ def all_stages(**values: Any) -> None:
     for function in STAGE_FUNCTIONS:
         try:
             function(**values_of(function, values))
+        except UsageError:
+            raise  # the same command would not continue
         except PipelineError as error:
+            if function is STAGE_FUNCTIONS[0]:
+                raise
             name = function.__name__
             way_out = f"The stages before `{name}` are done: the same command continues there."
             error.hint = f"{error.hint} {way_out}" if error.hint else way_out

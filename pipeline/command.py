@@ -6,6 +6,7 @@ that order of precedence; this module adds what all commands share.
 """
 
 import inspect
+import json
 import os
 import signal
 import sys
@@ -69,6 +70,10 @@ StageFunction = Callable[..., None]
 # Asked for once, on the command line: in a file they would undo hand edits at every run.
 NOT_IN_FILES = {"data_dir", "force", "overwrite_edited", "restore_deleted"}
 
+# One text with commas on the command line, for which a list is the natural form in a file.
+COMMA_SEPARATED = {"ids", "languages", "copyright"}
+_WITH_YES_AND_NO = {"copyright"}  # the others' `no` is Norwegian, or a slip
+
 
 def stage_options(function: StageFunction) -> set[str]:
     """The option names, with hyphens, that a stage's section of a settings file may hold."""
@@ -102,17 +107,22 @@ def as_command(
     known: Mapping[str, Collection[str] | None],
 ) -> Callable[..., None]:
     """Wrap `function` as a Typer callback with `parameters` and the options that all share."""
+    lists = {name: _own_list(each) for name, each in parameters.items() if _is_list(each)}
 
     def read_settings(context: typer.Context, path: Path | None) -> Path | None:
         if path is None:
             given = context.params.get("data_dir") or os.environ.get("PIPELINE_DATA_DIR")
             default = Path(given or DEFAULT_DATA_DIR).expanduser() / DEFAULT_FILE
             path = default if default.is_file() else None
-        if path is not None:
-            with errors_as_sentences(debug=False):
-                sections = load_settings(path, known)
-                values = flatten(sections, context.command.name or "", parameters)
-            context.default_map = values
+        with errors_as_sentences(debug=False):
+            sections = {} if path is None else load_settings(path, known)
+            values = flatten(sections, context.command.name or "", parameters)
+            for name, (_, variable) in lists.items():
+                by_rule = f"{context.auto_envvar_prefix}_{name}".upper()
+                found = _list_in(variable) or _list_in(by_rule)
+                if found:
+                    values[name] = found
+        context.default_map = values
         return path
 
     shared = {
@@ -145,6 +155,7 @@ def as_command(
         )
         for name, annotation in shared.items()
     ]
+    parameters = {**parameters, **{name: parameter for name, (parameter, _) in lists.items()}}
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()]
     extra, keyword = extra[:1], [*keyword, *extra[1:]]  # --config goes first: it may set --data-dir
     command.__name__ = function.__name__
@@ -187,8 +198,10 @@ def as_option(name: str, value: Any, parameter: inspect.Parameter) -> Any:
     """
     kind = str(get_args(parameter.annotation)[0])
     option = f"--{name.replace('_', '-')}"
-    if "list" in kind:
+    if _is_list(parameter):
         return value if isinstance(value, list) else [value]
+    if name in COMMA_SEPARATED and value is not None:
+        return _with_commas(name, option, value)
     if isinstance(value, list | dict):
         raise UsageError(f"{option} takes one value, but the settings file has {value!r}.")
     if isinstance(value, bool) and "bool" not in kind:
@@ -197,6 +210,53 @@ def as_option(name: str, value: Any, parameter: inspect.Parameter) -> Any:
             "Put the word into quotes.",
         )
     return value
+
+
+def _with_commas(name: str, option: str, value: Any) -> str:
+    """`[84, 345]` as `84,345`, and `[false, null]` as `false,null` where these are values."""
+    items = value if isinstance(value, list) else [value]
+    words = (str, int, float, bool, type(None)) if name in _WITH_YES_AND_NO else (str, int, float)
+    if not items or not all(type(item) in words for item in items):
+        raise UsageError(
+            f"{option} takes one or more words, but the settings file has {value!r}.",
+            'Put each word into quotes: ["en", "no"].',
+        )
+    return ",".join(item if isinstance(item, str) else json.dumps(item) for item in items)
+
+
+def _is_list(parameter: inspect.Parameter) -> bool:
+    return "list" in str(get_args(parameter.annotation)[0])
+
+
+def _own_list(parameter: inspect.Parameter) -> tuple[inspect.Parameter, str | None]:
+    """A list option that does not look into the environment, and the variable that it had named.
+
+    Click splits variables at every space, and names of folders have some: see `_list_in`.
+    """
+    kind, option = get_args(parameter.annotation)
+    clone = copy(option)
+    clone.envvar, clone.allow_from_autoenv = None, False
+    return parameter.replace(annotation=Annotated[kind, clone]), option.envvar
+
+
+def _list_in(variable: str | None) -> list[str]:
+    """The items in an environment variable: words between spaces, or a JSON list of texts.
+
+    Raises UsageError for what begins as such a list and is none.
+    """
+    value = os.environ.get(variable, "") if variable else ""
+    if not value.lstrip().startswith("["):
+        return value.split()
+    try:
+        items = json.loads(value)
+    except (ValueError, RecursionError):
+        items = None
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise UsageError(
+            f"{variable} begins with a bracket, but is no JSON list of texts.",
+            'It should look like ["my novels", "[ab]*.txt"]',
+        )
+    return items
 
 
 def merge_parameters(functions: Collection[StageFunction]) -> dict[str, inspect.Parameter]:

@@ -37,7 +37,7 @@ from pipeline.files import (
 from pipeline.records import JOURNAL, RECORD, Output, Record
 from pipeline.workspace import STAGES, Condition, Workspace, as_settings, is_document
 
-SHOWN_WARNINGS = 50
+SHOWN_WARNINGS, KEPT_WARNINGS = 50, 1000
 
 # Files that only make sense together with those beside them.
 WHOLE = (".parquet", ".gguf", ".safetensors")
@@ -121,6 +121,9 @@ class StageRun:
         self._overwrite_edited = overwrite_edited
         self._restore_deleted = restore_deleted
         self._touched: set[str] = set()
+        self._start = ""
+        self._begun = ""  # when this run's record was first written
+        self._more_warnings = 0
         self._before = workspace.record(stage)
         self.condition: Condition = workspace.examine(
             stage, settings=settings, inputs=inputs, version=version
@@ -163,6 +166,16 @@ class StageRun:
         output = self._outputs.get(name)
         return output.row if output else None
 
+    @property
+    def was_complete(self) -> bool:
+        """Whether all was up to date before this run, which has not written anything yet."""
+        return self.condition.holds and not self._begun
+
+    def is_edited(self, name: str) -> bool:
+        """Whether a person changed an output since it was written."""
+        output = self._outputs.get(name)
+        return output is not None and self.workspace.is_edited(self.directory, output)
+
     def notes(self) -> dict[str, dict[str, Any]]:
         """What was noted about all outputs, of this run and earlier ones, by name."""
         return {
@@ -180,9 +193,20 @@ class StageRun:
         }
 
     def write(
-        self, name: str, data: bytes, key: str = "", row: dict[str, Any] | None = None
+        self,
+        name: str,
+        data: bytes,
+        key: str = "",
+        row: dict[str, Any] | None = None,
+        *,
+        merged: bool = False,
     ) -> bool:
-        """Write an output, whole, unless a person's file stands there. True if it was written."""
+        """Write an output, whole, unless a person's file stands there. True if it was written.
+
+        `merged`: what a person wrote there is in `data`.
+        """
+        if merged and name in self._outputs and (self.directory / name).is_file():
+            self._outputs[name].known.add(sha256_file(self.directory / name))
         with temporary_beside(self.directory / name) as temporary:
             temporary.write_bytes(data)
             output = Output(name, len(data), sha256_bytes(data), key, row)
@@ -226,11 +250,14 @@ class StageRun:
 
     def warn(self, text: str) -> None:
         """Keep a warning in the record, and show it unless there were very many before it."""
+        if len(self.warnings) == KEPT_WARNINGS:
+            self._more_warnings += 1
+            return
         self.warnings.append(text)
         if len(self.warnings) <= SHOWN_WARNINGS:
             warn(text)
         elif len(self.warnings) == SHOWN_WARNINGS + 1:
-            warn(f"There are more warnings; {self.directory / RECORD} will have all of them.")
+            warn(f"There are more warnings; {self.directory / RECORD} will have them.")
 
     def _place(self, output: Output, temporary: Path) -> bool:
         """Give a finished file its name. False if a person's file stands there."""
@@ -246,6 +273,7 @@ class StageRun:
                 f"{path} was changed by hand and is kept as it is (--overwrite-edited replaces it)."
             )
             return False
+        self._begin()
         self._note(output, written=False)
         try:
             replace(temporary, path)
@@ -275,18 +303,30 @@ class StageRun:
         self._refuse_unknown_files()
         self.directory.mkdir(parents=True, exist_ok=True)
         remove_temporary(self.directory)
-        start = _now()
-        self._save("running", start)
+        self._start = _now()
+        # What was complete stays so until something is written: a run that fails before that, by
+        # a mistyped option or for want of a network, leaves all as it was.
+        if self._before is None or self._before.status != "complete":
+            self._begin()
         try:
             yield self
         except KeyboardInterrupt:
-            self._save("partial", start)
+            if self._begun:
+                self._save("partial")
             raise self._stopped() from None
         except BaseException:
-            self._save_after_failure(start)
+            if self._begun:
+                self._save_after_failure()
             raise
+        self._begin()
         self._remove_unwanted()
-        self._save("complete", start)
+        self._save("complete")
+
+    def _begin(self) -> None:
+        """Let the record say that this run is at work."""
+        if not self._begun:
+            self._begun = self._start
+            self._save("running")
 
     def _is_kept_whole(self) -> bool:
         """Whether a hand-edited file that only makes sense with its siblings bars a new run."""
@@ -339,13 +379,14 @@ class StageRun:
             (self.directory / name).unlink(missing_ok=True)
             del self._outputs[name]
 
-    def _save_after_failure(self, start: str) -> None:
+    def _save_after_failure(self) -> None:
         try:
-            self._save("partial", start)
+            self._save("partial")
         except OSError as error:  # the disk may be full: what failed first is what matters
             warn(f"The record of {self.directory} could not be written: {error}.")
 
-    def _save(self, status: str, start: str) -> None:
+    def _save(self, status: str) -> None:
+        more = [f"And {self._more_warnings} more."] if self._more_warnings else []
         record = Record(
             stage=self.stage.name,
             status=status,
@@ -354,8 +395,8 @@ class StageRun:
             inputs=self.inputs,
             outputs=dict(sorted(self._outputs.items())),
             counts=self.counts,
-            warnings=self.warnings,
-            start=start,
+            warnings=self.warnings + more,
+            start=self._start,
             end="" if status == "running" else _now(),
         )
         write_json(self.directory / RECORD, record.as_json())

@@ -9,34 +9,34 @@ Texts are kept byte for byte; `catalog.jsonl` says where each one came from, `re
 was left out and why.
 """
 
-from contextlib import closing
+import shlex
 from dataclasses import asdict
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Option
 
-from pipeline.acquisition.entries import find, is_local_place
+from pipeline.acquisition.entries import on_this_disk
 from pipeline.acquisition.intake import take_sources
-from pipeline.acquisition.options import VERSION, Options
-from pipeline.acquisition.register import MISSED, open_register, reasons, summary
+from pipeline.acquisition.options import VERSION, Options, Sampler
+from pipeline.acquisition.register import MISSED, SAMPLE, open_register
 from pipeline.acquisition.shelf import Wanted, fetch_books, parse_ids
 from pipeline.acquisition.sources import Source, parse_sources
+from pipeline.acquisition.summary import reasons, summary
 from pipeline.books.gutendex import DEFAULT_URL
 from pipeline.books.sample import sample_library
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited, RestoreDeleted
 from pipeline.command import run_script as run_script
-from pipeline.console import say
+from pipeline.console import say, warn
 from pipeline.corpus.examples import ColumnNames
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import PipelineError, Stopped, UsageError
+from pipeline.files import fingerprint
 from pipeline.run import open_run
-from pipeline.storage import Entry
 from pipeline.workspace import DOCUMENTS, Workspace
 
-if TYPE_CHECKING:
-    from pipeline.storage import Storage
-
+SAMPLE_LIBRARY = Source(str(sample_library()), "sample-library", "files", alias=SAMPLE)
 SAMPLE_RIGHTS = "public domain (CC0 1.0), written for this sample library"
 BOOKS, TABLES, SOURCES = "Books of Project Gutenberg", "Tables and records", "Your own texts"
 
@@ -168,12 +168,15 @@ def acquire(
         allow_copyrighted, str(sort), num_records, gutendex_url, tuple(mirror or ()), archive,
         pause, refresh,
     )  # fmt: skip
-    sources = parse_sources(source or [], series or [])
+    check_numbers(fraction=fraction, pause=pause, cache_size=cache_size)
+    given = bool(source or series)
+    there = bool(workspace.files("acquire", DOCUMENTS))
+    sources = parse_sources(source or [], series or [], alone=not wanted.is_anything and not there)
     check_together(sources, wanted)
-    if not sources and not wanted.is_anything:
-        if keep_what_is_there(workspace):
+    if not given and not wanted.is_anything:
+        if keep_what_is_there(workspace, again=refresh or force or restore_deleted):
             return
-        sources, rights = parse_sources([str(sample_library())]), SAMPLE_RIGHTS
+        sources, rights = [SAMPLE_LIBRARY], SAMPLE_RIGHTS
         say("No --source, --series, --topic, --search or --ids: taking the sample library.")
     options = Options(
         rights=rights, on_bad_record=str(on_bad_record), missing_keys=str(missing_keys),
@@ -183,28 +186,45 @@ def acquire(
     )  # fmt: skip
     from pipeline.storage import Storage  # brings asyncio along
 
-    storage = Storage(workspace.cache / "remote", int(cache_size * 1e9))
-    with closing(storage):
-        listed = on_this_disk(sources, storage)
+    with Storage(workspace.cache / "remote", int(cache_size * 1e9)) as storage:
+        listed = on_this_disk(sources, storage, workspace)
         files = [Path(entry.url) for entries in listed.values() for entry in entries]
-        settings = settings_of(sources if source or series else [], wanted, options)
-        with open_run(
-            workspace, "acquire", version=VERSION, settings=settings, inputs=files, force=force,
-            overwrite_edited=overwrite_edited, restore_deleted=restore_deleted,
-            unfinished=refresh or bool(missed(workspace)),
-        ) as run:  # fmt: skip
-            if not run.is_fresh:
-                with open_register(run) as register:
-                    take_sources(register, sources, storage, options, listed)
-                    if wanted.is_anything:
-                        fetch_books(register, wanted, storage)
-    run.report(summary(run))
+        settings = settings_of(sources if given else [], wanted, options)
+        run = None
+        try:
+            with open_run(
+                workspace, "acquire", version=VERSION, settings=settings, inputs=files,
+                force=force, overwrite_edited=overwrite_edited, restore_deleted=restore_deleted,
+                unfinished=refresh or is_to_be_asked_again(workspace, wanted),
+            ) as run:  # fmt: skip
+                if not run.is_fresh:
+                    with open_register(run) as register:
+                        sources = register.claim(sources, with_books=wanted.is_anything)
+                        take_sources(register, sources, storage, options, listed)
+                        if wanted.is_anything:
+                            fetch_books(register, wanted, storage, Sampler(limit, fraction))
+        except PipelineError as error:
+            # All that is asked for is there, but for what could not be had before either.
+            if run is None or refresh or isinstance(error, Stopped) or not run.was_complete:
+                raise
+            warn(f"{error.message} What is in {run.directory} stands as it is.")
+            return
+    remote = any(source.place not in listed for source in sources) or wanted.is_anything
+    run.report(summary(run, asks_again=run.is_fresh and remote))
     for line in reasons(run):
         say(line)
 
 
+def check_numbers(**values: float) -> None:
+    """Raise UsageError for numbers that no range of an option keeps out."""
+    for name, value in values.items():
+        if not isfinite(value) or (name == "fraction" and value <= 0):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} {value:g} makes no sense.", "Give a number above 0.")
+
+
 def check_together(sources: list[Source], wanted: Wanted) -> None:
-    """Raise UsageError for options that make no sense together."""
+    """Raise UsageError for options that make no sense, alone or together."""
     if wanted.is_anything and any(source.weight for source in sources):
         raise UsageError(
             "Books from the catalogue have no weight, and these sources have.",
@@ -217,21 +237,24 @@ def check_together(sources: list[Source], wanted: Wanted) -> None:
             "--archive and --mirror say where books come from, but no books are asked for.",
             "Say which: --topic, --search or --ids.",
         )
+    if wanted.is_anything:
+        wanted.check()
 
 
-def keep_what_is_there(workspace: Workspace) -> bool:
+def keep_what_is_there(workspace: Workspace, *, again: bool) -> bool:
     """Whether `1_raw` holds other texts than the sample library, which is then not for it.
 
-    Raises PipelineError if an earlier run was stopped: only its options can tell what is missing.
+    Raises PipelineError if an earlier run was stopped, and UsageError if all is to be asked for
+    `again`: only the options of that run can tell what.
     """
     record = workspace.record("acquire")
     texts = workspace.files("acquire", DOCUMENTS)
     asked = record is not None and bool(record.settings.get("source") or "topic" in record.settings)
-    if asked and record is not None and record.status != "complete":
-        raise PipelineError(
-            f"{workspace.directory('acquire')} is unfinished.",
-            "Run `pipeline acquire` again with the options that it had.",
-        )
+    if asked and record is not None and (record.status != "complete" or again):
+        how = f"Run `pipeline acquire` with the options that it had: {options_of(record.settings)}."
+        if again:
+            raise UsageError("Nothing is named that could be fetched again.", how)
+        raise PipelineError(f"{workspace.directory('acquire')} is unfinished.", how)
     if asked or (record is None and texts):
         say(
             f"acquire: nothing asked for, so the {len(texts)} documents of 1_raw stand (up to date)"
@@ -240,29 +263,35 @@ def keep_what_is_there(workspace: Workspace) -> bool:
     return False
 
 
+def options_of(settings: dict[str, Any]) -> str:
+    """The options of an earlier run that say which texts, as one types them."""
+    words = [f"--source {shlex.quote(source)}" for source in settings.get("source", [])]
+    for name in ("topic", "search", "ids", "languages", "num_records"):
+        if value := settings.get(name):
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            words.append(f"--{name.replace('_', '-')} {shlex.quote(text)}")
+    return " ".join(words)
+
+
 def settings_of(sources: list[Source], wanted: Wanted, options: Options) -> dict[str, Any]:
-    """What the record is to say: the settings that decide what is in `1_raw`."""
-    settings: dict[str, Any] = {
-        "source": sorted(f"{source.place}={source.weight}" if source.weight is not None
-                         else source.place for source in sources),
-        **{name: v for name, v in asdict(options).items() if name != "refresh"},
-    }  # fmt: skip
+    """What the record is to say: the settings that decide what is in `1_raw`, without secrets."""
+    shown = []
+    for source in sources:
+        text = source.shown
+        if text != source.place:  # what is not shown counts all the same
+            text += f"#{fingerprint(source.place)[:8]}"
+        shown.append(text if source.weight is None else f"{text}={source.weight:g}")
+    settings = {"source": sorted(shown)} | asdict(options)
+    del settings["refresh"]
     return settings | (wanted.as_settings() if wanted.is_anything else {})
 
 
-def missed(workspace: Workspace) -> int:
-    """How many texts could not be fetched last time, and may be there now."""
+def is_to_be_asked_again(workspace: Workspace, wanted: Wanted) -> bool:
+    """Whether something could not be fetched last time, and may be there now, or elsewhere."""
     record = workspace.record("acquire")
-    return int(record.counts.get(MISSED, 0)) if record else 0
-
-
-def on_this_disk(sources: list[Source], storage: "Storage") -> dict[str, list[Entry]]:
-    """The files of those sources that are local, by place: their content is what counts."""
-    return {
-        source.place: find(storage, source.place)
-        for source in sources
-        if source.kind == "files" and is_local_place(source.place)
-    }
+    counts = record.counts if record else {}
+    elsewhere = bool(wanted.mirrors or wanted.archive) and bool(counts.get("refused"))
+    return bool(counts.get(MISSED)) or elsewhere
 
 
 if __name__ == "__main__":

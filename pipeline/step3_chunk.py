@@ -71,7 +71,7 @@ def chunk(
         overwrite_edited=overwrite_edited,
     ) as run:  # fmt: skip
         if not run.is_fresh:
-            about = {row["document_id"]: row for path in inputs if path.name == REPORT
+            about = {row["file"]: row for path in inputs if path.name == REPORT
                      for row in read_jsonl(path)}  # fmt: skip
             with run.scratch() as folder:
                 texts = [path for path in documents if path.suffix == ".txt"]
@@ -79,7 +79,7 @@ def chunk(
                 records, counts = write_record_files(
                     folder, documents, about, validation_fraction, split_seed
                 )
-                rows += [row | passed_on(about.get(row["document_id"], {})) for row in records]
+                rows += [row | passed_on(about.get(row["file"], {})) for row in records]
                 run.counts |= counts
                 check_counts(run, settings)
                 write_jsonl(folder / "documents.jsonl", rows)
@@ -109,7 +109,7 @@ def write_chunks(
         run.warn(f"{path} is empty: left out.")
     texts = [path for path in texts if path not in blank]
     held_out = held_out_ids(texts, about, fraction, seed)
-    evaluation = any(about.get(path.stem, {}).get("weight") == 0 for path in texts)
+    evaluation = any(about.get(path.name, {}).get("weight") == 0 for path in texts)
     rows: list[dict[str, Any]] = []
     counts = {"documents": 0, "chunks": 0, "train": 0, "validation": 0, "characters": 0}
     with (
@@ -125,7 +125,7 @@ def write_chunks(
             if len(texts) == 1 and fraction and not evaluation:
                 run.warn(f"{path.name} is the only document: its end is held out for validation.")
                 for_training = len(tail_split(pieces, fraction)[0])
-            known = about.get(path.stem, {})
+            known = about.get(path.name, {})
             chunks = list(as_chunks(path.stem, pieces, known))
             train.write_document(chunks[:for_training])
             validation.write_document(chunks[for_training:])
@@ -149,7 +149,7 @@ def held_out_ids(
     sizes: dict[str, list[tuple[str, int]]] = {}
     evaluation: set[str] = set()
     for path in texts:
-        known = about.get(path.stem, {})
+        known = about.get(path.name, {})
         if known.get("weight") == 0:
             evaluation.add(path.stem)
         group = str(known.get("collection")) if known.get("weight") else ""
@@ -163,7 +163,10 @@ def check_counts(run: StageRun, settings: dict[str, Any]) -> None:
     """Raise PipelineError if nothing is left to train on; warn if nothing is held out."""
     counts = run.counts
     if not counts["train"] and not counts["records_train"]:
-        raise PipelineError(f"No text is left to train on in {run.inputs[0].path}.")
+        raise PipelineError(
+            f"No text is left to train on in {run.workspace.directory('preprocess')}.",
+            "All that is there is held out: look at the weights of the sources.",
+        )
     for held_out, all_of_them in (("validation", "chunks"), ("records_validation", "records")):
         if settings["validation_fraction"] and counts[all_of_them] and not counts[held_out]:
             run.warn("There is too little text to hold any out: a model could not be scored on it.")

@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline import cli
 from pipeline.books.sample import sample_library
+from pipeline.errors import PipelineError, Stopped, UsageError
 from tests.chain import pipeline
 from tests.gutendex_server import GutendexServer
 
@@ -189,3 +192,30 @@ def test_a_cleaned_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) 
 def test_debug_shows_where(tmp_path: Path) -> None:
     result = pipeline("chunk", "--data-dir", tmp_path, "--debug", code=1)
     assert "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("failing", "error", "continues"),
+    [
+        ("acquire", PipelineError("It broke.", "Mend it."), False),
+        ("preprocess", PipelineError("It broke.", "Mend it."), True),
+        ("preprocess", Stopped("Stopped.", "Saved."), True),
+        ("preprocess", UsageError("No such thing.", "Mend it."), False),
+    ],
+)
+def test_all_says_that_it_continues_only_where_it_does(
+    monkeypatch: pytest.MonkeyPatch, failing: str, error: PipelineError, continues: bool
+) -> None:
+    def acquire(**_: Any) -> None:
+        if failing == "acquire":
+            raise error
+
+    def preprocess(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "STAGE_FUNCTIONS", (acquire, preprocess))
+    monkeypatch.setattr(cli, "check_options", lambda values: None)
+    monkeypatch.setattr(cli, "values_of", lambda function, values: {})
+    with pytest.raises(type(error)):
+        cli.all_stages()
+    assert ("The stages before `preprocess` are done" in str(error)) is continues

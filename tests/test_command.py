@@ -46,9 +46,13 @@ def app(seen: Seen) -> typer.Typer:
     def acquire(
         data_dir: DataDir = DEFAULT_DATA_DIR,
         source: Annotated[list[str] | None, typer.Option(help="Where from.")] = None,
+        ids: Annotated[str | None, typer.Option(help="Numbers.")] = None,
+        languages: Annotated[str | None, typer.Option(help="Codes.")] = None,
+        copyright: Annotated[str | None, typer.Option(help="Rights.")] = None,
         force: Force = False,
     ) -> None:
         seen["acquire"] = (data_dir, source, force)
+        seen["words"] = (ids, languages, copyright)
 
     def all_stages(**values: Any) -> None:
         for function in (acquire, chunk):
@@ -92,10 +96,8 @@ def test_all_takes_every_stages_options_environment_and_sections(
     file = tmp_path / "settings.yaml"
     file.write_text(f"data-dir: {tmp_path / 'data'}\nacquire:\n  source: [a, b]\n")
     run(app, "all", "--config", str(file), "--force", PIPELINE_CHUNK_CHUNK_SIZE="9")
-    assert seen == {
-        "acquire": (tmp_path / "data", ["a", "b"], True),
-        "chunk": (tmp_path / "data", 9, True),
-    }
+    assert seen["acquire"] == (tmp_path / "data", ["a", "b"], True)
+    assert seen["chunk"] == (tmp_path / "data", 9, True)
 
 
 def test_pipeline_yaml_in_the_data_directory_is_read_by_itself(
@@ -141,6 +143,72 @@ def test_a_list_of_one_needs_no_brackets(app: typer.Typer, seen: Seen, tmp_path:
     file.write_text("acquire:\n  source: my books\n")
     run(app, "acquire", "--config", str(file))
     assert seen["acquire"][1] == ["my books"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ids: [84, 345]", ("84,345", None, None)),
+        ("ids: 84", ("84", None, None)),
+        ("ids: 84,345", ("84,345", None, None)),
+        ("languages: [en, fr]", (None, "en,fr", None)),
+        ('languages: [en, "no"]', (None, "en,no", None)),
+        ("copyright: [false, null]", (None, None, "false,null")),
+        ("copyright: true", (None, None, "true")),
+        ("copyright: null", (None, None, None)),
+    ],
+)
+@pytest.mark.parametrize("command", ["acquire", "all"])
+def test_what_has_commas_on_the_command_line_may_be_a_list_in_a_file(
+    app: typer.Typer, seen: Seen, tmp_path: Path, line: str, words: tuple[str | None], command: str
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text(f"acquire:\n  {line}\n")
+    run(app, command, "--data-dir", str(tmp_path))
+    assert seen["words"] == words
+
+
+@pytest.mark.parametrize(
+    "line", ["ids: []", "ids: [true]", "ids: {a: 1}", "ids: [[1]]", "languages: [en, no]",
+             "languages: no", "copyright: [{}]"],
+)  # fmt: skip
+def test_a_list_of_what_are_no_words_is_refused(
+    app: typer.Typer, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text(f"acquire:\n  {line}\n")
+    output = run(app, "acquire", "--data-dir", str(tmp_path), code=2)
+    assert f"--{line.split(':')[0]} takes one or more words" in output
+
+
+@pytest.mark.parametrize("command", ["acquire", "all"])
+@pytest.mark.parametrize(
+    ("value", "items"),
+    [
+        ('["/x/my novels", "b=0.3"]', ["/x/my novels", "b=0.3"]),
+        ('["[ab]*.txt"]', ["[ab]*.txt"]),
+        ("a b", ["a", "b"]),
+        ("", ["of the file"]),
+    ],
+)
+def test_a_list_in_the_environment_is_words_or_json(
+    app: typer.Typer, seen: Seen, tmp_path: Path, command: str, value: str, items: list[str]
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text("acquire:\n  source: of the file\n")
+    given = ("--data-dir", str(tmp_path))
+    run(app, command, *given, PIPELINE_ACQUIRE_SOURCE=value)
+    assert seen["acquire"][1] == items
+    run(app, command, *given, "--source", "x y", PIPELINE_ACQUIRE_SOURCE=value)
+    assert seen["acquire"][1] == ["x y"], "the command line goes first"
+
+
+def test_a_list_in_the_environment_needs_no_settings_file(app: typer.Typer, seen: Seen) -> None:
+    run(app, "acquire", PIPELINE_ACQUIRE_SOURCE='["my novels"]')
+    assert seen["acquire"][1] == ["my novels"]
+
+
+@pytest.mark.parametrize("value", ["[", "[ab]*.txt", "[1]", '["a"', "[" * 100_000])
+def test_what_begins_as_a_json_list_must_be_one(app: typer.Typer, value: str) -> None:
+    output = run(app, "acquire", code=2, PIPELINE_ACQUIRE_SOURCE=value)
+    assert "PIPELINE_ACQUIRE_SOURCE begins with a bracket, but is no JSON list" in output
 
 
 @pytest.mark.parametrize("value", ["[1, 2]", "no", "{a: 1}"])

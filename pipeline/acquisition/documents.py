@@ -92,6 +92,10 @@ def from_html(data: bytes, name: str) -> Document:
         raise Refused(error.reason) from error
     if not text.strip():
         raise Refused("it is a web page without text")
+    try:
+        check_is_text(text)
+    except Rejected as rejection:
+        raise Refused(rejection.reason) from rejection
     return Document(as_file(text))
 
 

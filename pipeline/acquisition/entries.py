@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.acquisition.documents import DOCUMENT_SUFFIXES
+from pipeline.acquisition.sources import Source
 from pipeline.console import say
 from pipeline.corpus.compression import plain_name
 from pipeline.corpus.tables import FORMATS
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.storage import Entry
-from pipeline.workspace import Workspace
+from pipeline.storage.urls import redact
+from pipeline.workspace import STAGES, Workspace
 
 if TYPE_CHECKING:
     from pipeline.storage import Storage
@@ -27,8 +29,9 @@ def find(storage: "Storage", place: str) -> list[Entry]:
     try:
         return storage.expand(place)
     except PipelineError as error:
-        is_named = error.message.startswith(place)
-        error.message = f"--source {'' if is_named else f'{place}: '}{error.message}"
+        shown = redact(place)
+        prefix = "" if error.message.startswith(shown) else f"{shown}: "
+        error.message = f"--source {prefix}{error.message}"
         raise
 
 
@@ -47,22 +50,22 @@ def sort_out(place: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[En
 
     Raises PipelineError if nothing is left.
     """
-    entries = [entry for entry in entries if entry.name not in OUR_OWN]
     tables = [entry for entry in entries if is_of(entry.name, FORMATS)]
     if is_named(place, entries):
         return [entry for entry in entries if entry not in tables], tables
+    tables = [entry for entry in tables if entry.name not in OUR_OWN]
     documents = [entry for entry in entries if is_of(entry.name, DOCUMENT_SUFFIXES)]
     if tables and all(_ABOUT_THE_FOLDER.match(entry.name) for entry in documents):
         documents = []
     if documents and tables:
         say(
-            f"{place} holds {len(documents):,} texts; its {len(tables):,} tables "
+            f"{redact(place)} holds {len(documents):,} texts; its {len(tables):,} tables "
             f"({tables[0].name}, ...) are left alone: name them with --source to take them."
         )
         tables = []
     if not documents and not tables:
         raise PipelineError(
-            f"--source {place} has no texts (.txt, .md, .epub, .html) and no tables "
+            f"--source {redact(place)} has no texts (.txt, .md, .epub, .html) and no tables "
             "(.jsonl, .json, .csv, .parquet) in it.",
             "Name a file, or a pattern such as 'folder/*.log', to have it whatever its suffix is.",
         )
@@ -82,8 +85,51 @@ def version_of(workspace: Workspace, entry: Entry) -> list[str | None]:
     return [entry.url, entry.version]
 
 
-def is_local_place(place: str) -> bool:
+def on_this_disk(
+    sources: Sequence[Source], storage: "Storage", workspace: Workspace
+) -> dict[str, list[Entry]]:
+    """The files of those sources that are local, by place: their content is what counts.
+
+    A file that two sources name belongs to the one that names fewer; what the pipeline itself
+    wrote into this data directory belongs to none. Raises UsageError for a source that has nothing
+    left.
+    """
+    local = [source for source in sources if is_local_place(source) and source.kind != "series"]
+    found = {source.place: find(storage, source.place) for source in local}
+    own = [workspace.directory(stage).absolute() for stage in STAGES]
+    own.append(workspace.cache.absolute())
+    owner: dict[str, Source] = {}
+    listed: dict[str, list[Entry]] = {}
+    for source in sorted(local, key=lambda source: len(found[source.place])):
+        mine = []
+        left = others = 0
+        for entry in found[source.place]:
+            if any(Path(entry.url).is_relative_to(folder) for folder in own):
+                left += 1
+            elif entry.url in owner:
+                others += 1
+            else:
+                owner[entry.url] = source
+                mine.append(entry)
+        if left:
+            say(f"{source.shown}: {left:,} files are this pipeline's own, and are left alone.")
+        if others:
+            say(f"{source.shown}: {others:,} files are left to other sources that name them.")
+        if not mine:
+            raise UsageError(
+                f"--source {source.shown} names nothing that is not another source's, or the "
+                "pipeline's own.",
+                "Leave it out, or name another --data-dir.",
+            )
+        listed[source.place] = mine
+    return listed
+
+
+def is_local_place(source: Source) -> bool:
     """Whether a --source is a path on this disk."""
+    place = source.place
+    if source.kind == "hub":
+        return Path(place).expanduser().exists()
     return "://" not in place or place.lower().startswith("file://")
 
 

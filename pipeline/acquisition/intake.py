@@ -5,25 +5,29 @@ that they came from (`letters.completion.jsonl`, `support.chat.jsonl`).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.acquisition.documents import Refused, as_document, stem
 from pipeline.acquisition.entries import (
     find,
+    is_local,
     is_named,
+    is_of,
     retrieved_at,
     shown_source,
     sort_out,
     version_of,
 )
-from pipeline.acquisition.options import VERSION, Options, Sampler, limits
-from pipeline.acquisition.register import Register, origin_mark
+from pipeline.acquisition.options import VERSION, Job, Options, Sampler, is_part, limits
+from pipeline.acquisition.register import Register, mark_of
 from pipeline.acquisition.rows import take_hub_dataset, take_table
 from pipeline.acquisition.sources import Source
-from pipeline.console import Advance, progress
+from pipeline.console import progress
 from pipeline.corpus.series import read_series
+from pipeline.corpus.tables import FORMATS
 from pipeline.errors import PipelineError
-from pipeline.files import fingerprint
+from pipeline.files import fingerprint, sha256_bytes
 from pipeline.storage import Entry
 
 if TYPE_CHECKING:
@@ -44,94 +48,102 @@ def take_sources(
     """
     shares = limits(options.limit, len(sources))
     for source, share in zip(sources, shares, strict=True):
-        register.weights[source.collection] = source.weight
-        sampler = Sampler(share, options.fraction)
+        if is_part(share, options.fraction):
+            register.read_in_part.add(mark_of(source.identity))
+        job = Job(register, source, storage, options, Sampler(share, options.fraction))
         if source.kind == "hub":
-            take_hub_dataset(register, source, options, sampler)
+            take_hub_dataset(job, listed.get(source.place, []))
         elif source.kind == "series":
-            take_series(register, source, storage, options, sampler)
+            take_series(job)
         else:
             entries = listed.get(source.place) or find(storage, source.place)
             documents, tables = sort_out(source.place, entries)
-            named = is_named(source.place, entries)
-            take_documents(register, source, storage, documents, options, sampler)
+            take_documents(job, documents)
             for entry in tables:
-                take_table(register, source, storage, entry, options, sampler, is_named=named)
+                take_table(job, entry, is_named=is_named(source.place, entries))
 
 
-def take_documents(
-    register: Register,
-    source: Source,
-    storage: "Storage",
-    entries: Sequence[Entry],
-    options: Options,
-    sampler: Sampler,
-    *,
-    segment: int | None = None,
-) -> None:
+def take_series(job: Job) -> None:
+    """Bring in the documents of a series, segment by segment, to its end."""
+    series = read_series(
+        job.source.place, job.storage, missing_keys="unchecked", base=job.options.series_base
+    )  # an object that is not there shows when it is read
+    for segment in series:
+        job.register.count("segments")
+        part = replace(job, segment=segment.number)
+        entries = [Entry(url) for url in segment.keys]
+        tables = [entry for entry in entries if is_of(entry.name, FORMATS)]
+        take_documents(part, [entry for entry in entries if entry not in tables])
+        for entry in tables:
+            take_table(part, entry, is_named=True)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A document that is to be read: its file name, what it is made from, and whether an earlier
+    version is there already."""
+
+    entry: Entry
+    name: str
+    key: str
+    is_there: bool
+
+
+def take_documents(job: Job, entries: Sequence[Entry]) -> None:
     """Bring in files or objects that are a document each; those that are there are not read."""
-    wanted: list[tuple[Entry, str, str]] = []
+    wanted = choose(job, entries)
+    if not wanted:
+        return
+    bodies = job.storage.read_many(one.entry for one in wanted)
+    with progress(f"acquire {job.source.collection}", len(wanted), "texts") as advance:
+        for one, (_, body) in zip(wanted, bodies, strict=True):
+            advance(note=one.name, size=len(body) if isinstance(body, bytes) else 0)
+            take_body(job, one, body)
+
+
+def choose(job: Job, entries: Sequence[Entry]) -> list[Wanted]:
+    """The documents that are to be read."""
+    register, options = job.register, job.options
+    wanted = []
     for entry in entries:
-        if not sampler.takes():
+        if not job.sampler.takes():
             register.count("not sampled")
             continue
         name = register.name(stem(entry.name), entry.url)
         key = fingerprint([VERSION, version_of(register.run.workspace, entry), options.rights])
-        if register.wants(name, key):
-            wanted.append((entry, name, key))
-    if not wanted:
-        return
-    bodies = storage.read_many(entry for entry, _, _ in wanted)
-    with progress(f"acquire {source.collection}", len(wanted), "texts") as advance:
-        for (entry, name, key), (_, body) in zip(wanted, bodies, strict=True):
-            take_body(register, source, options, entry, name, key, body, advance, segment)
+        plan = register.plan(name, key)
+        # Where a server does not tell versions apart, only reading shows what has changed.
+        unknown = options.refresh and entry.version is None and not is_local(entry)
+        if plan == "write" or (plan == "current" and unknown):
+            wanted.append(Wanted(entry, name, key, plan == "current"))
+    return wanted
 
 
-def take_body(
-    register: Register,
-    source: Source,
-    options: Options,
-    entry: Entry,
-    name: str,
-    key: str,
-    body: bytes | PipelineError,
-    advance: Advance,
-    segment: int | None,
-) -> None:
+def take_body(job: Job, one: Wanted, body: bytes | PipelineError) -> None:
     """Write one document, or refuse it."""
+    register, entry = job.register, one.entry
     if isinstance(body, PipelineError):
-        advance(note=name)
-        if segment is not None and options.missing_keys == "fail":
+        if job.segment is not None and job.options.missing_keys == "fail":
             body.hint = "--missing-keys skip goes on without the objects that are not there."
             raise body
-        register.refuse(entry.shown, body.message.replace(entry.shown, "it", 1), missed=True)
+        reason = body.message.replace(entry.shown, "it", 1)
+        register.refuse(entry.shown, reason, missed=True, counted=not one.is_there)
         return
-    advance(note=name, size=len(body))
     try:
         document = as_document(body, entry.name)
     except Refused as refusal:
-        register.refuse(entry.shown, refusal.reason)
+        register.refuse(entry.shown, refusal.reason, counted=not one.is_there)
         return
+    if one.is_there:
+        before = (register.run.row(one.name) or {}).get("sha256")
+        same = before == sha256_bytes(document.data)
+        register.count("not changed" if same else "renewed")
+        if same:
+            return
     row = {
-        "id": name.removesuffix(".txt"), "title": document.title, "authors": document.authors,
+        "id": one.name.removesuffix(".txt"), "title": document.title, "authors": document.authors,
         "languages": document.languages, "subjects": [],
-        "rights": options.rights or document.rights, "source": shown_source(entry),
-        "origin": origin_mark(entry.url), "collection": source.collection,
-        "weight": source.weight, "segment": segment, "retrieved_at": retrieved_at(entry),
+        "rights": job.options.rights or document.rights, "source": shown_source(entry),
+        "origin": mark_of(entry.url), **job.about, "retrieved_at": retrieved_at(entry),
     }  # fmt: skip
-    register.add(name, document.data, key, row)
-
-
-def take_series(
-    register: Register, source: Source, storage: "Storage", options: Options, sampler: Sampler
-) -> None:
-    """Bring in the documents of a series, segment by segment, to its end."""
-    segments = 0
-    series = read_series(
-        source.place, storage, missing_keys="unchecked", base=options.series_base
-    )  # an object that is not there shows when it is read
-    for segment in series:
-        segments += 1
-        entries = [Entry(url, None, None) for url in segment.keys]
-        take_documents(register, source, storage, entries, options, sampler, segment=segment.number)
-    register.count("segments", segments)
+    register.add(one.name, document.data, one.key, row)

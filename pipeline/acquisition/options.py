@@ -2,8 +2,14 @@
 
 from dataclasses import dataclass, field
 from math import ceil
+from typing import TYPE_CHECKING, Any
 
+from pipeline.acquisition.register import Register, mark_of
+from pipeline.acquisition.sources import Source
 from pipeline.corpus.examples import ColumnNames
+
+if TYPE_CHECKING:
+    from pipeline.storage import Storage
 
 VERSION = 2  # of the code that makes documents out of sources
 
@@ -40,6 +46,21 @@ class Sampler:
         """Whether the limit is reached, so that nothing more need be read."""
         return self._limit is not None and self._taken >= self._limit
 
+    @property
+    def state(self) -> list[object]:
+        """What decides which texts are taken from here on."""
+        return [self._limit, self._fraction, self._seen, self._taken]
+
+    @property
+    def seen(self) -> int:
+        """How many texts were offered so far."""
+        return self._seen
+
+    def skip(self, seen: int, taken: int) -> None:
+        """Count texts that an earlier run was offered and took."""
+        self._seen += seen
+        self._taken += taken
+
     def takes(self) -> bool:
         """Whether the next text is one of those to take. The first one always is."""
         before, self._seen = self._seen, self._seen + 1
@@ -50,8 +71,33 @@ class Sampler:
         return False
 
 
+def is_part(limit: int | None, fraction: float) -> bool:
+    """Whether these options leave anything out."""
+    return limit is not None or fraction < 1
+
+
 def limits(limit: int | None, sources: int) -> list[int | None]:
     """A limit on all texts, shared out among the sources as evenly as it goes."""
     if limit is None:
         return [None] * sources
     return [limit // sources + (i < limit % sources) for i in range(sources)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source on its way into `1_raw`, and all that is needed for it."""
+
+    register: Register
+    source: Source
+    storage: "Storage"
+    options: Options
+    sampler: Sampler
+    segment: int | None = None  # of a series
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the catalogue says of everything from this source."""
+        return {
+            "collection": self.source.collection, "weight": self.source.weight,
+            "place": mark_of(self.source.identity), "segment": self.segment,
+        }  # fmt: skip

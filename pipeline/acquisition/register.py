@@ -1,24 +1,30 @@
 """What came into `1_raw`, what stood there already, what was refused and why."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.acquisition.sources import RESERVED, Source
 from pipeline.books.naming import safe_stem
-from pipeline.errors import PipelineError
-from pipeline.files import encode_json, fingerprint, json_lines, sha256_bytes, sha256_file
+from pipeline.console import say
+from pipeline.errors import PipelineError, UsageError
+from pipeline.files import (
+    encode_json,
+    fingerprint,
+    json_lines,
+    read_jsonl,
+    sha256_bytes,
+    sha256_file,
+)
 from pipeline.run import StageRun
 
 CATALOG = "catalog.jsonl"
 REFUSED = "refused.jsonl"
 QUARANTINE = "quarantine.jsonl"
 MISSED = "not fetched"  # refused for now, and asked for again next time
-SUMMED_UP = (
-    "fetched", "already there", "of earlier runs", "deleted by hand", "refused", "renewed",
-    "not changed", "bad records skipped", "quarantined", "not sampled",
-)  # fmt: skip
+GONE = "gone from their source"
 SHOWN = 20  # refusals that are shown one by one; all of them are in the file
 
 
@@ -35,33 +41,82 @@ def open_register(run: StageRun) -> Iterator["Register"]:
 
 
 class Register:
-    """Gives documents their names, writes them, and keeps the accounts. See `open_register`.
-
-    `weights` are those of this run's sources, by collection.
-    """
+    """Gives documents their names, writes them, and keeps the accounts. See `open_register`."""
 
     def __init__(self, run: StageRun, folder: Path) -> None:
         self.run = run
         self.folder = folder
-        self.weights: dict[str, float | None] = {}
-        self._taken: set[str] = set()
-        self._marks = {name: str(row.get("origin")) for name, row in run.notes().items()}
-        self._names = {(mark, suffix_of(name)): name for name, mark in self._marks.items()}
+        self.read_in_part: set[str] = set()  # marks of places of which only a part was looked at
+        self._earlier = run.notes()
+        self._weights: dict[str, float | None] = {}  # of this run's sources, by mark of the place
+        self._names: set[str] = set()  # given in this run
+        self._taken: set[str] = set()  # the same, without suffixes
+        self._marks = {bare(name): str(row.get("origin")) for name, row in self._earlier.items()}
+        self._known = {
+            (str(row.get("origin")), suffix_of(name)): name for name, row in self._earlier.items()
+        }
         self._refusals: list[dict[str, str]] = []
         self._quarantine: IO[bytes] | None = None
+        self._tables: set[str] = set()  # whose rows were read in this run
+
+    # --- sources --------------------------------------------------------------------------------
+
+    def claim(self, sources: Iterable[Source], *, with_books: bool) -> list[Source]:
+        """The sources, each under a collection that no other place has, in earlier runs either.
+
+        Raises UsageError where texts with a weight and texts without one would come together.
+        """
+        rows = self._earlier.values()
+        places = {str(row["collection"]): str(row.get("place")) for row in rows if row.get("place")}
+        names = {place: name for name, place in places.items()}
+        claimed = []
+        for source in sources:
+            place, number = mark_of(source.identity), 1
+            name = names.get(place) or source.collection
+            while name in RESERVED or places.get(name, place) != place:
+                number += 1
+                name = f"{source.collection}-{number}"
+            places[name], names[place] = place, name
+            self._weights[place] = source.weight
+            claimed.append(replace(source, collection=name))
+        self._check_weights(with_books)
+        return claimed
+
+    def _check_weights(self, with_books: bool) -> None:
+        others = {
+            str(row.get("collection")): row.get("weight")
+            for row in self._earlier.values()
+            if row.get("place") not in self._weights
+        }
+        if with_books:
+            others["the catalogue"] = None
+        every = [*others.values(), *self._weights.values()]
+        if None in every and any(every):
+            plain = next((name for name, weight in others.items() if weight is None), None)
+            heavy = next((name for name, weight in others.items() if weight), None)
+            raise UsageError(
+                f"Texts from {plain or heavy}, of an earlier run, have "
+                f"{'no weight' if plain else 'a weight'}, and the sources of this one have "
+                f"{'one' if plain else 'none'}.",
+                "Name all sources together with a weight each, or use another --data-dir.",
+            )
 
     # --- documents ------------------------------------------------------------------------------
 
     def name(self, stem: str, origin: str, suffix: str = ".txt") -> str:
         """A file name for what came from `origin`: safe, of no other document, and the one that it
         got in an earlier run (a book's title changes in its catalogue)."""
-        mark = origin_mark(origin)
-        name = self._names.get((mark, suffix)) or f"{safe_stem(stem)}{suffix}"
-        if name in self._taken or self._marks.get(name, mark) != mark:
+        mark = mark_of(origin)
+        known = self._known.get((mark, suffix))
+        chosen = bare(known) if known else safe_stem(stem)
+        number = 1
+        while chosen in self._taken or self._marks.get(chosen, mark) != mark:
             # Two folders, in this run or an earlier one, hold files of one name.
-            name = f"{safe_stem(stem, longest=70)}-{mark}{suffix}"
-        self._taken.add(name)
-        return name
+            chosen = f"{safe_stem(stem, longest=66)}-{mark}" + (f"-{number}" if number > 1 else "")
+            number += 1
+        self._taken.add(chosen)
+        self._names.add(chosen + suffix)
+        return chosen + suffix
 
     def plan(self, name: str, key: str) -> str:
         """What is to be done about the document (see `StageRun.plan`); counts it."""
@@ -77,12 +132,17 @@ class Register:
     def add(self, name: str, data: bytes, key: str, row: dict[str, Any]) -> None:
         """Write a document and its row of the catalogue."""
         facts = {"bytes": len(data), "sha256": sha256_bytes(data), "file": name}
-        self.run.write(name, data, key, plain(row | facts))
+        self._added(self.run.write(name, data, key, plain(row | facts)))
 
     def add_file(self, name: str, path: Path, key: str, row: dict[str, Any]) -> None:
         """Take a finished file of `folder` as a document."""
         facts = {"bytes": path.stat().st_size, "sha256": sha256_file(path), "file": name}
-        self.run.take(name, path, key, plain(row | facts))
+        self._added(self.run.take(name, path, key, plain(row | facts)))
+
+    def _added(self, written: bool) -> None:
+        if not written:  # a person's file stands there
+            self.count("fetched", -1)
+            self.count("kept as a person left them")
 
     # --- what is not taken ----------------------------------------------------------------------
 
@@ -98,18 +158,29 @@ class Register:
         self.count("refused")
         if missed:
             self.count(MISSED)
-        what, reason = plain(what), plain(reason).rstrip(".")
+        what, reason = one_line(what), one_line(reason).rstrip(".")
         self._refusals.append({"what": what, "reason": reason})
         if len(self._refusals) <= SHOWN:
             self.run.warn(f"{what} was left out: {reason}.")
 
-    def quarantine(self, file: str, place: str, reason: str, raw: str) -> None:
+    def reads(self, table: str) -> None:
+        """Note that the rows of a table are read in this run: what it had in quarantine is old."""
+        self._tables.add(table)
+
+    def unread(self, table: str) -> None:
+        """Take back `reads`: what is there of the table still holds."""
+        self._tables.discard(table)
+
+    def quarantine(self, table: str, place: str, reason: str, raw: str) -> None:
         """Keep a bad record aside, for a person to mend."""
         self.count("quarantined")
+        row = {"file": table, "place": place, "reason": reason, "raw": raw}
+        self._quarantine_file().write(encode_json(plain(row)) + b"\n")
+
+    def _quarantine_file(self) -> IO[bytes]:
         if self._quarantine is None:
             self._quarantine = (self.folder / QUARANTINE).open("wb")
-        row = {"file": file, "place": place, "reason": reason, "raw": raw}
-        self._quarantine.write(encode_json(plain(row)) + b"\n")
+        return self._quarantine
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -118,31 +189,76 @@ class Register:
 
         Raises PipelineError if there is nothing to put into the catalogue.
         """
-        self.close()
         run, counts = self.run, self.run.counts
-        if len(self._refusals) > SHOWN:
-            run.warn(
-                f"{len(self._refusals) - SHOWN} more were left out: see {run.directory / REFUSED}."
-            )
-        if self._refusals:
-            run.write(REFUSED, json_lines(self._refusals))
-        if self._quarantine is not None:
-            run.take(QUARANTINE, self.folder / QUARANTINE)
-        earlier = run.carry_on(but=(REFUSED, QUARANTINE))
+        self._write_lists()
+        gone = self._gone()
+        if gone:
+            counts[GONE] = len(gone)
+        earlier = run.carry_on(but=(REFUSED, QUARANTINE, *gone))
         if documents := [name for name in earlier if name != CATALOG]:
             counts["of earlier runs"] = len(documents)
-        rows = list(run.rows().values())
         if not any(counts.get(word) for word in ("fetched", "already there", "deleted by hand")):
-            raise PipelineError(
-                "There is no text in what was asked for: "
-                f"{counts.get('refused', 0) + counts.get('quarantined', 0)} left out.",
-                "The reasons are above.",
-            )
+            raise self._nothing()
+        rows = self._rows()
         for row in rows:
-            row["weight"] = self.weights.get(row.get("collection") or "", row.get("weight"))
+            row["weight"] = self._weights.get(str(row.get("place")), row.get("weight"))
         counts["documents"] = len(rows)
+        counts["records"] = sum(row.get("records", 0) for row in rows)
         counts["bytes"] = sum(row["bytes"] for row in rows)
-        run.write(CATALOG, json_lines(rows))
+        run.write(CATALOG, json_lines(rows), merged=True)
+
+    def _write_lists(self) -> None:
+        run = self.run
+        if len(self._refusals) > SHOWN:
+            more = len(self._refusals) - SHOWN
+            run.warn(f"{more} more were left out: see {run.directory / REFUSED}.")
+        if self._refusals:
+            run.write(REFUSED, json_lines(self._refusals))
+        old = run.directory / QUARANTINE
+        if old.is_file():
+            for row in read_jsonl(old):
+                if row.get("file") not in self._tables:
+                    self._quarantine_file().write(encode_json(row) + b"\n")
+        if self._quarantine is not None:
+            self.close()
+            run.take(QUARANTINE, self.folder / QUARANTINE)
+
+    def _gone(self) -> list[str]:
+        """Documents of earlier runs whose source was read to its end and has them no more; and the
+        sample library, once there are texts of one's own."""
+        sample = mark_of(SAMPLE) not in self._weights
+        gone = []
+        for name, row in self._earlier.items():
+            place = str(row.get("place"))
+            left = place in self._weights and place not in self.read_in_part
+            if (left and name not in self._names) or (sample and place == mark_of(SAMPLE)):
+                gone.append(name)
+        if sample and any(self._earlier[name].get("place") == mark_of(SAMPLE) for name in gone):
+            say("The tales of the sample library make room for your own texts.")
+        return gone
+
+    def _nothing(self) -> PipelineError:
+        counts = self.run.counts
+        left_out = counts.get("refused", 0) + counts.get("quarantined", 0)
+        if not left_out:
+            return PipelineError(
+                "There is no text in what was asked for.",
+                "The tables have no rows, or --fraction and --limit take none of them.",
+            )
+        return PipelineError(
+            f"There is no text in what was asked for: {left_out} left out.",
+            f"The reasons are above, and in {self.run.directory}.",
+        )
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The rows of the catalogue, with what a person changed in it."""
+        rows = list(self.run.rows().values())
+        path = self.run.directory / CATALOG
+        if self.run.is_edited(CATALOG) and path.is_file():
+            mine = {str(row.get("file")): row for row in read_jsonl(path)}
+            for row in rows:
+                row.update(mine.get(str(row["file"]), {}))
+        return rows
 
     def close(self) -> None:
         """Close what is open."""
@@ -150,14 +266,27 @@ class Register:
             self._quarantine.close()
 
 
-def origin_mark(origin: str) -> str:
+SAMPLE = "the sample library"  # the place of its tales
+
+
+def mark_of(origin: str) -> str:
     """Eight characters that stand for where a document came from."""
     return fingerprint(origin)[:8]
 
 
+def bare(name: str) -> str:
+    """A file name of `1_raw` without its suffixes."""
+    return name[: name.index(".")] if "." in name else name
+
+
 def suffix_of(name: str) -> str:
     """`.txt`, `.chat.jsonl`, ... of a file name of `1_raw`."""
-    return name[name.index(".") :]
+    return name[len(bare(name)) :]
+
+
+def one_line(text: str) -> str:
+    """`text` without line ends, for a list of one line each."""
+    return " ".join(plain(text).split("\n"))
 
 
 def plain(value: Any) -> Any:
@@ -169,33 +298,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
-
-
-def summary(run: StageRun) -> str:
-    """The line that sums the stage up: what there is, what came, what was refused and why."""
-    counts = run.counts
-    text = f"{counts['documents']:,} documents, {counts['bytes']:,} bytes in {run.directory}"
-    if counts.get("records"):
-        text += f", {counts['records']:,} records among them"
-    if run.is_fresh:
-        return text
-    parts = [f"{counts[word]:,} {word}" for word in SUMMED_UP if counts.get(word)]
-    text += f" ({', '.join(parts)})"
-    for word, name in (("refused", REFUSED), ("quarantined", QUARANTINE)):
-        if counts.get(word):
-            text += f"; {run.directory / name} says why"
-    return text
-
-
-def reasons(run: StageRun) -> list[str]:
-    """The lines under the summary: how often each reason for a refusal was met."""
-    path = run.directory / REFUSED
-    if run.is_fresh or not run.counts.get("refused") or not path.is_file():
-        return []
-    tally: dict[str, int] = {}
-    for line in path.read_text("utf-8").splitlines():
-        reason = json.loads(line)["reason"]
-        tally[reason] = tally.get(reason, 0) + 1
-    ranked = sorted(tally.items(), key=lambda item: -item[1])
-    lines = [f"  {n:,} refused: {reason}" for reason, n in ranked[:5]]
-    return lines + ([f"  and {len(ranked) - 5:,} other reasons"] if len(ranked) > 5 else [])

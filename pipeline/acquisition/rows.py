@@ -1,17 +1,16 @@
 """Rows of tables and Hub datasets into `1_raw`: a text is a document, a record a line."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.acquisition.documents import stem
 from pipeline.acquisition.entries import retrieved_at, shown_source, version_of
-from pipeline.acquisition.options import VERSION, Options, Sampler
-from pipeline.acquisition.register import Register, origin_mark
-from pipeline.acquisition.sources import Source
+from pipeline.acquisition.options import VERSION, Job, Options
+from pipeline.acquisition.register import mark_of
 from pipeline.console import progress
 from pipeline.corpus.examples import BadExample, Shape, as_example, shape_of, wanted_columns
 from pipeline.corpus.hub_rows import read_hub_rows, resolve_revision
@@ -19,9 +18,6 @@ from pipeline.corpus.tables import BadRow, Row, column_names, read_rows
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import encode_json, fingerprint
 from pipeline.storage import Entry
-
-if TYPE_CHECKING:
-    from pipeline.storage import Storage
 
 SKIPPED = "bad records skipped"
 
@@ -42,40 +38,28 @@ class Table:
     columns: Callable[[], list[str]] = list
 
 
-def take_table(
-    register: Register,
-    source: Source,
-    storage: "Storage",
-    entry: Entry,
-    options: Options,
-    sampler: Sampler,
-    *,
-    is_named: bool,
-) -> None:
+def take_table(job: Job, entry: Entry, *, is_named: bool) -> None:
     """Bring in the rows of a JSON, CSV or Parquet file, compressed or not.
 
     `is_named`: the user named this file, so that it must hold texts or records. In a folder there
     may be other tables too, which are refused one by one.
     """
-    if sampler.is_full:
+    if job.sampler.is_full:
         return
-
-    about = {
-        "source": shown_source(entry), "retrieved_at": retrieved_at(entry),
-        "collection": source.collection, "weight": source.weight,
-    }  # fmt: skip
+    register, storage = job.register, job.storage
+    about = {"source": shown_source(entry), "retrieved_at": retrieved_at(entry), **job.about}
     table = Table(
         entry.shown, stem(entry.name), entry.url, version_of(register.run.workspace, entry), about,
         lambda: column_names(
             lambda: storage.open(entry), lambda: storage.local_copy(entry), entry.name
         ),
     )  # fmt: skip
-    columns = wanted_columns(options.names)
+    columns = wanted_columns(job.options.names)
     rows = read_rows(
         lambda: storage.open(entry), lambda: storage.local_copy(entry), entry.name, columns
     )
     try:
-        take_rows(register, table, rows, options, sampler)
+        take_rows(job, table, rows)
     except UnknownShape as error:
         if is_named:
             raise
@@ -83,63 +67,67 @@ def take_table(
         register.refuse(entry.shown, f"it {reason}", counted=False)
 
 
-def take_hub_dataset(
-    register: Register, source: Source, options: Options, sampler: Sampler
-) -> None:
-    """Bring in a split of a dataset of the Hugging Face Hub."""
+def take_hub_dataset(job: Job, files: Sequence[Entry]) -> None:
+    """Bring in a split of a dataset of the Hugging Face Hub, or of one that was saved to disk,
+    which has `files`."""
+    source, options = job.source, job.options
+    workspace = job.register.run.workspace
     revision, address = options.revision, Path(source.place).name
     if not Path(source.place).exists():
         address = f"https://huggingface.co/datasets/{source.place}"
         try:
             revision = resolve_revision(source.place, options.revision)
         except PipelineError as error:
-            error.message = f"There is no file or folder {source.place} here, and: {error.message}"
+            if options.revision is None:
+                error.message = (
+                    f"There is no file or folder {source.place} here, and: {error.message}"
+                )
             raise
     about = {
         "source": address,
         "retrieved_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "collection": source.collection, "weight": source.weight, "revision": revision,
+        "revision": revision, **job.about,
     }  # fmt: skip
     rows = read_hub_rows(
         source.place, split=options.split, revision=revision, config=options.subset,
-        streaming=options.streaming, cache=register.run.workspace.cache / "hub",
+        streaming=options.streaming, cache=workspace.cache / "hub",
     )  # fmt: skip
     numbered = (Row(place, value, "row") for place, value in rows)
+    part = "-".join(filter(None, (options.subset, options.split)))
+    contents = [workspace.fact(Path(entry.url)).sha256 for entry in files]
     table = Table(
-        f"{source.place} ({options.split})", f"{source.collection}-{options.split}",
-        f"{source.place}:{options.split}", [source.place, revision, options.split], about,
+        f"{source.place} ({part})", f"{source.collection}-{part}", f"{source.identity}:{part}",
+        [source.place, revision, part, contents], about,
     )  # fmt: skip
-    take_rows(register, table, numbered, options, sampler)
+    take_rows(job, table, numbered)
 
 
-def take_rows(
-    register: Register,
-    table: Table,
-    rows: Generator[Row | BadRow],
-    options: Options,
-    sampler: Sampler,
-) -> None:
+def take_rows(job: Job, table: Table, rows: Generator[Row | BadRow]) -> None:
     """Bring in the rows of one table: what they hold is known by the columns of the first."""
+    register, options, sampler = job.register, job.options, job.sampler
+    seen_ids: set[str] = set()
     shape: Shape | None = None
     writer: RecordWriter | None = None
     with ExitStack() as stack:
         stack.callback(rows.close)
+        register.reads(table.label)
         advance = stack.enter_context(progress(f"acquire {table.stem}", None, "rows"))
         for row in rows:
             advance()
             if isinstance(row, BadRow):
-                bad_record(register, table, row, row.reason, row.raw, options)
+                bad_record(job, table, row, row.reason, row.raw)
                 continue
             if shape is None:
                 shape = recognised(table, row, options)
                 if shape != "text":
-                    writer = stack.enter_context(RecordWriter(register, table, shape, options))
+                    writer = stack.enter_context(RecordWriter(job, table, shape))
                     if not writer.is_wanted:
+                        register.unread(table.label)
                         return
             try:
                 example = as_example(row.value, shape, options.names)
             except BadExample as error:
-                bad_record(register, table, row, error.reason, shown_row(row), options)
+                bad_record(job, table, row, error.reason, shown_row(row))
                 continue
             if not sampler.takes():
                 register.count("not sampled")
@@ -148,7 +136,7 @@ def take_rows(
             elif writer is not None:
                 writer.add(example)
             else:
-                add_text(register, table, row.place, example, options)
+                add_text(job, table, row.place, example, seen_ids)
         if writer is not None:
             writer.finish()
 
@@ -175,15 +163,9 @@ def recognised(table: Table, row: Row, options: Options) -> Shape:
     )
 
 
-def bad_record(
-    register: Register,
-    table: Table,
-    row: Row | BadRow,
-    reason: str,
-    raw: str,
-    options: Options,
-) -> None:
+def bad_record(job: Job, table: Table, row: Row | BadRow, reason: str, raw: str) -> None:
     """Do about a bad record what --on-bad-record says."""
+    register, options = job.register, job.options
     if options.on_bad_record == "fail":
         raise PipelineError(
             f"{place_of(table, row)}: {reason.rstrip('.')}.",
@@ -210,11 +192,15 @@ def shown_row(row: Row) -> str:
 
 
 def add_text(
-    register: Register, table: Table, place: int, example: dict[str, Any], options: Options
+    job: Job, table: Table, place: int, example: dict[str, Any], seen_ids: set[str]
 ) -> None:
-    """Write the text of a row as a document."""
+    """Write the text of a row as a document; it is known by its id, if no row before has it."""
+    register, options = job.register, job.options
     about: dict[str, Any] = example.get("about") or {}
     own = str(about.get("id") or f"{place:06}")
+    if own in seen_ids:
+        own = f"{own}-{place:06}"
+    seen_ids.add(own)
     data = example["text"].encode()
     name = register.name(f"{table.stem}-{own}", f"{table.origin}#{own}")
     key = fingerprint([VERSION, example["text"], about, options.rights])
@@ -224,7 +210,7 @@ def add_text(
         "id": name.removesuffix(".txt"), "title": about.get("title"),
         "authors": listed(about.get("authors")), "languages": listed(about.get("language")),
         "subjects": [], "rights": about.get("rights") or options.rights, **table.about,
-        "row": place, "origin": origin_mark(f"{table.origin}#{own}"),
+        "row": place, "origin": mark_of(f"{table.origin}#{own}"),
     }  # fmt: skip
     if about.get("source"):
         row["source"] = about["source"]
@@ -242,22 +228,27 @@ def listed(value: Any) -> list[str]:
 class RecordWriter:
     """Writes the records of one table as one file of `1_raw`, in a stream."""
 
-    def __init__(self, register: Register, table: Table, shape: str, options: Options) -> None:
+    def __init__(self, job: Job, table: Table, shape: str) -> None:
+        register, options, sampler = job.register, job.options, job.sampler
         suffix = f".{shape}.jsonl"
         self._register = register
         self._name = register.name(table.stem, table.origin, suffix)
         self._key = fingerprint(
-            [VERSION, table.version, options.rights, options.on_bad_record, options.limit,
-             options.fraction, vars(options.names)]
+            [VERSION, table.version, options.rights, options.on_bad_record, sampler.state,
+             vars(options.names)]
         )  # fmt: skip
         self._row: dict[str, Any] = {
             "id": self._name.removesuffix(suffix), "kind": shape, "title": None, "authors": [],
             "languages": [], "subjects": [], "rights": options.rights, **table.about,
-            "origin": origin_mark(table.origin),
+            "origin": mark_of(table.origin),
         }  # fmt: skip
         self._path = register.folder / self._name
         self._records = 0
+        self._sampler, self._seen = sampler, sampler.seen
         self.is_wanted = register.wants(self._name, self._key)
+        if not self.is_wanted:
+            there = register.run.row(self._name) or {}
+            sampler.skip(int(there.get("rows", 0)), int(there.get("records", 0)))
         self._file = self._path.open("wb")
 
     def __enter__(self) -> "RecordWriter":
@@ -277,5 +268,5 @@ class RecordWriter:
         if not self._records:
             self._register.refuse(self._name, "it has no records")
             return
-        self._row["records"] = self._records
+        self._row |= {"records": self._records, "rows": self._sampler.seen - self._seen}
         self._register.add_file(self._name, self._path, self._key, self._row)

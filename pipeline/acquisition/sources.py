@@ -17,9 +17,11 @@ from typing import Literal
 from pipeline.books.naming import slug
 from pipeline.corpus.hub_rows import is_dataset_id
 from pipeline.errors import UsageError
+from pipeline.storage.urls import redact
 
 Kind = Literal["files", "hub", "series"]
 
+RESERVED = ("gutenberg",)  # the collection of books from the catalogue
 _SAVED = ("dataset_info.json", "dataset_dict.json")  # what `save_to_disk` leaves in a folder
 _WEIGHT = re.compile(r"(?P<place>.+)=(?P<weight>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)
 
@@ -37,20 +39,38 @@ class Source:
     collection: str
     kind: Kind
     weight: float | None = None
+    alias: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The place as messages and records may have it: without passwords and signatures."""
+        return redact(self.place)
+
+    @property
+    def identity(self) -> str:
+        """What is the same in every run for the same place, however it was spelled."""
+        if self.alias:
+            return self.alias
+        return (
+            str(Path(self.place).expanduser().absolute()) if _is_there(self.place) else self.place
+        )
 
 
-def parse_sources(source: Iterable[str], series: Iterable[str] = ()) -> list[Source]:
+def parse_sources(
+    source: Iterable[str], series: Iterable[str] = (), *, alone: bool = True
+) -> list[Source]:
     """The sources in the order given, those of --series last.
 
-    Raises UsageError for a source that is given twice, and for weights that some have and some
-    have not (a weight of 0 apart, which takes a source out of training altogether).
+    Raises UsageError for a source that is given twice, for weights that some have and some have
+    not (a weight of 0 apart, which takes a source out of training altogether), and, if nothing else
+    comes with them (`alone`), for sources that all have the weight 0.
     """
     parsed = [(*split_weight(text), "--source") for text in source]
     parsed += [(*split_weight(text), "--series") for text in series]
     twice = [place for place, n in Counter(place for place, _, _ in parsed).items() if n > 1]
     if twice:
-        raise UsageError(f"{twice[0]} is given twice.", "Name every source once.")
-    _check_weights(parsed)
+        raise UsageError(f"{redact(twice[0])} is given twice.", "Name every source once.")
+    _check_weights([(redact(place), weight) for place, weight, _ in parsed], alone)
     names = _collections([place for place, _, _ in parsed])
     return [
         Source(place, name, "series" if option == "--series" else _kind(place), weight)
@@ -71,7 +91,9 @@ def split_weight(text: str) -> tuple[str, float | None]:
     if "?" in place and place.lower().startswith(("http://", "https://")):
         return text, None
     if weight < 0 or weight == float("inf"):
-        raise UsageError(f"{text}: a weight must be 0 or more.", "For example: my-novels=0.3")
+        raise UsageError(
+            f"{redact(text)}: a weight must be 0 or more.", "For example: my-novels=0.3"
+        )
     return place, weight
 
 
@@ -82,15 +104,15 @@ def _is_there(text: str) -> bool:
         return False
 
 
-def _check_weights(parsed: Sequence[tuple[str, float | None, str]]) -> None:
-    weighted = [place for place, weight, _ in parsed if weight]
-    plain = [place for place, weight, _ in parsed if weight is None]
+def _check_weights(parsed: Sequence[tuple[str, float | None]], alone: bool) -> None:
+    weighted = [place for place, weight in parsed if weight]
+    plain = [place for place, weight in parsed if weight is None]
     if weighted and plain:
         raise UsageError(
             f"{weighted[0]} has a weight and {plain[0]} has none.",
             f"Give every source a weight, such as {plain[0]}=0.5, or none of them.",
         )
-    if parsed and not weighted and not plain:
+    if alone and parsed and not weighted and not plain:
         raise UsageError(
             "Every source has the weight 0, so there is nothing to train on.",
             "Give at least one of them another weight, or none.",
@@ -108,12 +130,15 @@ def _collections(places: Sequence[str]) -> list[str]:
     """A short name for each place, from its last telling part; numbered where two are equal."""
     names: list[str] = []
     for place in places:
-        path = re.sub(r"^[a-z0-9+.-]+://", "", place, flags=re.IGNORECASE).split("?")[0]
+        path = re.sub(r"^[a-z0-9+.-]+://([^/@]*@)?", "", place, flags=re.IGNORECASE).split("?")[0]
         parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..", "~")]
         telling = [part for part in parts if not re.search(r"[*{\[]", part)] or parts
         last = re.sub(r"(\.(jsonl?|ndjson|csv|tsv|parquet|txt|md|epub|html?|gz|bz2|xz|zst))+$", "",
                       telling[-1] if telling else "")  # fmt: skip
         name = slug(last, longest=40) or "texts"
-        taken = sum(other == name or other.startswith(f"{name}-") for other in names)
-        names.append(f"{name}-{taken + 1}" if name in names else name)
+        number, chosen = 1, name
+        while chosen in names or chosen in RESERVED:
+            number += 1
+            chosen = f"{name}-{number}"
+        names.append(chosen)
     return names

@@ -7,6 +7,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from pipeline.errors import PipelineError
 
 MAIN_HOSTS = ("gutenberg.org",)
+OPEN_HOSTS = ("aleph.gutenberg.org",)  # mirrors for programs that bear the name of the main site
 
 Kind = Literal["unreachable", "busy", "error", "cut", "refused"]
 
@@ -31,9 +32,12 @@ def refused(url: str, reason: str) -> RequestFailed:
 
 
 def is_main_site(host: str, main_hosts: Collection[str] = MAIN_HOSTS) -> bool:
-    """Whether `host` is one of `main_hosts` or below one of them (www.gutenberg.org is)."""
+    """Whether `host` is one of `main_hosts` or below one of them (www.gutenberg.org is), and not
+    one of `OPEN_HOSTS`."""
     host = host.lower().rstrip(".")
-    return any(host == main or host.endswith("." + main) for main in main_hosts)
+    return host not in OPEN_HOSTS and any(
+        host == main or host.endswith("." + main) for main in main_hosts
+    )
 
 
 def redacted(url: str) -> str:

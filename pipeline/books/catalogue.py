@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 _CHARSET_ORDER = ("utf-8", "", "us-ascii", "iso-8859-1")
 _ZIP_RANK = len(_CHARSET_ORDER) + 1
@@ -63,7 +64,8 @@ def _list(entry: Mapping[str, Any], key: str) -> list[Any]:
 
 def text_urls(formats: Any) -> tuple[str, ...]:
     """The addresses of plain texts among a book's formats (a mapping of media types to addresses),
-    best first: UTF-8 before the rest, zip archives last, never the readme of an audio book."""
+    best first: UTF-8 before the rest, zip archives last; never the readme of an audio book, or what
+    is no address."""
     if not isinstance(formats, dict):
         return ()
     ranked: list[tuple[int, str]] = []
@@ -72,7 +74,7 @@ def text_urls(formats: Any) -> tuple[str, ...]:
         address = str(url).lower()
         if mime.strip() != "text/plain" or not address.startswith(("http://", "https://")):
             continue
-        if address.endswith("readme.txt"):
+        if address.endswith("readme.txt") or not _is_sound(str(url)):
             continue
         charset = parameter.partition("charset=")[2].strip()
         if address.endswith((".utf-8", ".utf8", "-0.txt")):
@@ -80,3 +82,14 @@ def text_urls(formats: Any) -> tuple[str, ...]:
         rank = _CHARSET_ORDER.index(charset) if charset in _CHARSET_ORDER else len(_CHARSET_ORDER)
         ranked.append((_ZIP_RANK if address.endswith(".zip") else rank, str(url)))
     return tuple(dict.fromkeys(url for _, url in sorted(ranked, key=lambda each: each[0])))
+
+
+def _is_sound(url: str) -> bool:
+    """Whether an address can be taken apart and names a host. Anything may stand in a catalogue."""
+    if not url.isprintable() or any(map(str.isspace, url)):
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0  # a port that is no number raises
+    except ValueError:
+        return False

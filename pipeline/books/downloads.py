@@ -16,6 +16,8 @@ from pipeline.books.decoding import decode
 from pipeline.books.plain_text import Rejected, check_is_text
 from pipeline.books.polite import LARGEST_BODY, Answer, PoliteSession, RequestFailed
 
+GONE = (404, 410)  # statuses that say that a file is not there
+
 _ZIP = b"PK\x03\x04"
 _ZIP_ENTRY = b"PK\x01\x02"  # one for each member
 _MOST_MEMBERS = 10_000
@@ -23,11 +25,16 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without a
 
 
 class DownloadRefused(Exception):
-    """What came for a book is no text of it; `reason` says why."""
+    """What came for a book is no text of it; `reason` says why.
 
-    def __init__(self, reason: str) -> None:
+    `may_pass` tells what may be there another time (a body that broke off, a server with an error)
+    from what is final (a web page in its place, nothing, no such file).
+    """
+
+    def __init__(self, reason: str, may_pass: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True)
@@ -47,32 +54,60 @@ class Download:
 def first_text(session: PoliteSession, urls: Iterable[str]) -> Download:
     """What the first of `urls` that holds a text has.
 
-    Raises DownloadRefused with the reason of the first address if none does, and PipelineError if
-    a server cannot be reached, wants no more requests, or the quota of the main site is used up.
+    Raises DownloadRefused with the reason of the first address that answered if none does; it may
+    pass if the trouble of any address may. Raises PipelineError if no server can be reached, and at
+    once if one wants no more requests or the quota of the main site is used up.
     """
-    refusal: DownloadRefused | None = None
+    refusals: list[DownloadRefused] = []
+    unreachable: dict[str, RequestFailed] = {}
     for url in urls:
+        server = urlsplit(url).netloc
         try:
-            return as_download(ask(session, url), url)
-        except DownloadRefused as error:
-            refusal = refusal or error
-    raise refusal or DownloadRefused("the catalogue names no plain text")
+            # A server that was not there a moment ago is not worth the waits a second time.
+            answer = ask(session, url, tries=1 if server in unreachable else None)
+            return as_download(answer, url)
+        except DownloadRefused as refusal:
+            refusals.append(refusal)
+        except RequestFailed as failure:
+            if failure.kind != "unreachable":
+                raise
+            unreachable.setdefault(server, failure)
+    if refusals:
+        may_pass = bool(unreachable) or any(refusal.may_pass for refusal in refusals)
+        raise DownloadRefused(refusals[0].reason, may_pass) from refusals[0]
+    if unreachable:
+        raise next(iter(unreachable.values()))
+    raise DownloadRefused("the catalogue names no plain text")
 
 
-def ask(session: PoliteSession, url: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """The answer at the address of a book. Raises as `first_text` does."""
+def ask(
+    session: PoliteSession,
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    tries: int | None = None,
+) -> Answer:
+    """The answer at the address of a book, after `tries` at most (the session's if not given).
+
+    Raises DownloadRefused if no whole answer came that could be taken, and PipelineError if the
+    server cannot be reached, wants no more requests, or the quota of the main site is used up.
+    """
     try:
-        return session.get(url, headers=headers, download=True)
+        return session.get(url, headers=headers, download=True, tries=tries)
     except RequestFailed as failure:
         if failure.kind in ("unreachable", "busy"):
             raise
-        raise DownloadRefused(f"the server {failure.reason}") from failure
+        raise without_answer(failure) from failure
+
+
+def without_answer(failure: RequestFailed) -> DownloadRefused:
+    """The refusal of a book for which no whole answer came, or none that could be taken."""
+    return DownloadRefused(f"the server {failure.reason}", may_pass=failure.kind != "refused")
 
 
 def as_download(answer: Answer, url: str) -> Download:
     """The text in an answer. Raises DownloadRefused if there is none."""
     if answer.status != 200:
-        raise DownloadRefused(f"the server answered {answer.said}")
+        raise DownloadRefused(f"the server answered {answer.said}", answer.status not in GONE)
     body = text_in(answer.body)
     headers = answer.headers
     return Download(body, _public(url), headers.get("ETag"), headers.get("Last-Modified"))

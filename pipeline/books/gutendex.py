@@ -28,6 +28,7 @@ IDS_PER_REQUEST = 32  # as many as fit on a page
 PAGE_LIFETIME = 24 * 3600.0  # seconds
 
 _MOST_BARREN_PAGES = 3  # pages with nothing new, before the catalogue is taken to go in a circle
+_NO_FILTERS = {"copyright", "sort", "mime_type"}  # in queries; the last is not the user's
 _CHECK_URL = "Check --gutendex-url."
 
 
@@ -41,6 +42,12 @@ class Search:
     - `without_text`: ids of entries that have no plain text (audio books, for one).
     - `missing`: of the ids asked for, those that the catalogue does not have, or not under the
       other conditions of the search.
+
+    Before it as well:
+
+    - `asked`: how many books are wanted; None for all that there are.
+    - `filtered`: whether books must fit conditions other than numbers and rights (a topic, ...),
+      so that a book that is `missing` may yet be in the catalogue.
 
     Iterating again asks again.
     """
@@ -56,6 +63,10 @@ class Search:
         self.ran_out = False
         self.without_text: list[int] = []
         self.missing: list[int] = []
+        self.asked = limit
+        if ids is not None:
+            self.asked = len(ids) if limit is None else min(len(ids), limit)
+        self.filtered = not query.keys() <= _NO_FILTERS
         self._page = page
         self._query = query
         self._ids = ids
@@ -108,16 +119,19 @@ class Search:
     def _sum_up(self, seen: set[int]) -> None:
         if self._ids is not None:
             self.missing = sorted(set(self._ids) - seen)
-        wanted = self._limit if self._ids is None else min(len(self._ids), self._limit or 10**9)
-        self.ran_out = wanted is not None and self.found < wanted
+        self.ran_out = self.asked is not None and self.found < self.asked
         if not self.ran_out or not self.found:
             return
         if self._ids is None:
-            say(f"{self.found} of {wanted} asked: the catalogue has no more.")
+            say(f"{self.found} of {self.asked} asked: the catalogue has no more.")
         else:
             lost = ", ".join(map(str, [*self.missing, *sorted(self.without_text)][:10]))
             rest = ", ..." if len(self.missing) + len(self.without_text) > 10 else ""
-            say(f"{self.found} of {wanted} asked: the catalogue has no text of {lost}{rest}.")
+            fitting = " that fits what else is asked for" if self.filtered else ""
+            say(
+                f"{self.found} of {self.asked} asked: "
+                f"the catalogue has no text of {lost}{rest}{fitting}."
+            )
 
 
 class GutendexClient:

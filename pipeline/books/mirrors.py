@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from pipeline.books.catalogue import Book
-from pipeline.books.downloads import Download, DownloadRefused, as_download
+from pipeline.books.downloads import GONE, Download, DownloadRefused, as_download, without_answer
 from pipeline.books.polite import Answer, PoliteSession, RequestFailed, redacted
 from pipeline.console import warn
 from pipeline.errors import PipelineError, UsageError
@@ -47,43 +47,42 @@ class Mirrors:
         """The text of a book, from the first mirror that has it.
 
         Raises:
-            DownloadRefused: no mirror that answers has a text of it.
+            DownloadRefused: no mirror that answers has a text of it. That may pass if a file broke
+                off, or if one of the mirrors was passed over, which may have the book.
             PipelineError: none of the mirrors answers; or one of them is the main site, whose
                 quota is used up.
         """
-        reason = _NO_FILE
+        refusals: list[DownloadRefused] = []
         for url in list(self._alive):
             try:
-                download, refused = self._from(url, book.id)
+                download = self._from(url, book.id, refusals)
             except RequestFailed as failure:
                 self._alive.remove(url)
                 warn(f"The mirror {redacted(url)} {failure.reason}; it is passed over from now on.")
                 continue
             if download is not None:
                 return download
-            if reason == _NO_FILE:
-                reason = refused
         if not self._alive:
             raise PipelineError(
                 f"No mirror answers: {', '.join(map(redacted, self._urls))}.",
                 "Name another with --mirror URL (https://www.gutenberg.org/MIRRORS.ALL lists "
                 "them), or read the archive of all texts with --archive FILE_OR_URL.",
             )
-        raise DownloadRefused(reason)
+        reason = refusals[0].reason if refusals else _NO_FILE
+        passed_over = len(self._alive) < len(self._urls)
+        raise DownloadRefused(reason, passed_over or any(each.may_pass for each in refusals))
 
-    def _from(self, mirror: str, id: int) -> tuple[Download | None, str]:
-        """A download from one mirror, or why there is none. Raises RequestFailed if it is dead."""
-        reason = _NO_FILE
+    def _from(self, mirror: str, id: int, refusals: list[DownloadRefused]) -> Download | None:
+        """A download from one mirror; None if it has none, with what it has instead put to the
+        `refusals`. Raises RequestFailed if it is dead."""
         for path in mirror_paths(id):
             try:
                 answer = self._ask(mirror + path)
-                if answer.status in (404, 410):
-                    continue
-                return as_download(answer, mirror + path), ""
+                if answer.status not in GONE:
+                    return as_download(answer, mirror + path)
             except DownloadRefused as refusal:
-                if reason == _NO_FILE:
-                    reason = refusal.reason
-        return None, reason
+                refusals.append(refusal)
+        return None
 
     def _ask(self, url: str) -> Answer:
         try:
@@ -91,7 +90,7 @@ class Mirrors:
         except RequestFailed as failure:
             if failure.kind in _DEAD:
                 raise
-            raise DownloadRefused(f"the server {failure.reason}") from failure
+            raise without_answer(failure) from failure
 
 
 def _checked(url: str) -> str:

@@ -24,7 +24,7 @@ _LISTING_LINE = re.compile(
     r"|.*\s\d\d-[A-Za-z]{3}-\d{4}\s+\d\d:\d\d\s+[\d.KMG-]+\s*)$",
     re.M,
 )
-_INDEX = re.compile(r"\s*(?:<[^>]*>\s*)*index of /", re.I)
+_INDEX = re.compile(r"\s*(?:<[^>]*>\s*)*(?:index of|directory listing for) /", re.I)
 _CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f\x7f-\x84\x86-\x9f\ufffd]")
 _PADDING = "\x1a\x00 \n\t\x0c\ufeff"  # what empty files of old systems are filled with
 _KINDS = {

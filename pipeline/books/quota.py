@@ -21,10 +21,10 @@ from pipeline.files import encode_json, write_bytes
 
 LIMIT = 100  # downloads
 WINDOW = 24 * 3600.0  # seconds
-WAY_OUT = (
-    "Name a mirror with --mirror URL, read the archive of all texts with --archive FILE_OR_URL, "
-    "or run the same command again tomorrow: what has come is kept."
+OTHER_WAYS = (
+    "Name a mirror with --mirror URL, read the archive of all texts with --archive FILE_OR_URL, or "
 )
+TOMORROW = OTHER_WAYS + "run the same command again tomorrow: what has come is kept."
 
 _LOCK_PATIENCE = 60.0  # seconds; the lock is held for milliseconds
 
@@ -72,12 +72,18 @@ class DailyQuota:
     def check(self, wanted: int) -> None:
         """Raises PipelineError if `wanted` downloads are more than are left."""
         left = self.left()
-        if wanted > left:
-            raise PipelineError(
-                f"{wanted:,} books are to come from the main site of Project Gutenberg, which "
-                f"allows a program {self.limit} a day; {left} are left.",
-                WAY_OUT,
-            )
+        if wanted <= left:
+            return
+        # Nothing is fetched then, so that more than a day allows will be too many tomorrow as well.
+        fewer = (
+            f"ask for fewer with --num-records: at most {left or self.limit} new ones "
+            f"{'today' if left else 'tomorrow'} (what is there is not counted)."
+        )
+        raise PipelineError(
+            f"{wanted:,} books are to come from the main site of Project Gutenberg, which "
+            f"allows a program {self.limit} a day; {left} are left.",
+            TOMORROW if wanted <= self.limit else OTHER_WAYS + fewer,
+        )
 
     def take(self) -> None:
         """Count one download; to be called before it. Raises PipelineError if none is left."""
@@ -90,7 +96,7 @@ class DailyQuota:
         raise PipelineError(
             f"The {self.limit} downloads a day that the main site of Project Gutenberg allows a "
             f"program are used up{self._next(recent)}.",
-            WAY_OUT,
+            TOMORROW,
         )
 
     def _next(self, recent: list[float]) -> str:

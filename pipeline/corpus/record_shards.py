@@ -47,7 +47,7 @@ def write_record_files(
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Write the records of all files into an existing directory, kind by kind.
 
-    `about` is what is known of each file, by its bare name. Returns a row for each file, and how
+    `about` is what is known of each file, by its name. Returns a row for each file, and how
     many records there are, in all and in each split. PipelineError names file and line of what is
     no record.
     """
@@ -66,10 +66,10 @@ def write_record_files(
                 size = number = 0
                 for number, record in enumerate(read_records(path), 1):
                     advance(note=path.name)
-                    shards.add(name, number, record, about.get(name, {}))
+                    shards.add(name, number, record, about.get(path.name, {}))
                     size += characters(record)
                 split = " and ".join(s for s in SPLITS if shards.counts[s] > before[s])
-                rows.append({"document_id": name, "kind": kind, "records": number,
+                rows.append({"document_id": name, "file": path.name, "kind": kind, "records": number,
                              "characters": size, "chunks": 0, "split": split})  # fmt: skip
                 counts["records"] += number
         for split in SPLITS:

@@ -1,12 +1,15 @@
 """Entries of the catalogue: what is a book, and where its plain text is."""
 
 import json
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.books.addresses import RequestFailed, host_of, web_address
 from pipeline.books.catalogue import Book, as_book, text_urls
 
 
@@ -24,6 +27,14 @@ from pipeline.books.catalogue import Book, as_book, text_urls
         ({"text/html": "http://x/a", "application/zip": "http://x/a.zip"}, []),
         ({"text/plain": "file:///etc/passwd"}, []),
         ({"text/plain": None}, []),
+        ({"text/plain": "http://[bad/2.txt", "text/plain; charset=x": "http://x/2"},
+         ["http://x/2"]),
+        ({"text/plain": "http://\u2100.com/"}, []),
+        ({"text/plain": "http://exa mple/x"}, []),
+        ({"text/plain": "http://x/a\r\nHost: y"}, []),
+        ({"text/plain": "http:///a.txt"}, []),
+        ({"text/plain": "http://x:port/a.txt"}, []),
+        ({"text/plain": "http://x/a\ud800"}, []),
         (None, []),
     ],
 )  # fmt: skip
@@ -39,6 +50,18 @@ def test_plain_texts_are_tried_from_the_best_down(formats: Any, found: list[str]
 )  # fmt: skip
 def test_what_is_no_book_entry_is_passed_over(entry: Any) -> None:
     assert as_book(json.loads(json.dumps(entry))) is None
+
+
+PIECES = st.sampled_from(["x", "/", ":", "@", "[", "]", "%", "?", "#", "\\", "..", "1", "\u2100"])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(PIECES | st.characters(), max_size=9).map("".join))
+def test_whatever_address_is_taken_can_be_asked_or_is_refused_in_a_sentence(rest: str) -> None:
+    for url in text_urls({"text/plain": f"http://{rest}"}):
+        assert urlsplit(url).hostname
+        with suppress(RequestFailed):
+            assert host_of(web_address(url))
 
 
 JSON = st.recursive(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.books.downloads import Download, DownloadRefused, text_in
+from pipeline.books.downloads import Download, DownloadRefused, first_text, text_in
+from pipeline.books.polite import PoliteSession, RequestFailed
 from tests.books.catalogue_client import books, client
 from tests.gutendex_server import Faults, GutendexServer
 
@@ -137,6 +138,78 @@ def test_an_archive_that_is_not_as_it_should_be_is_refused(archive: bytes, reaso
         pytest.raises(DownloadRefused, match=reason),
     ):
         only(server)
+
+
+# --- what may pass, and what is final ---------------------------------------------------------
+
+
+NOBODY = "http://127.0.0.1:9"  # no server is there
+
+
+def refused(server: GutendexServer, *paths: str) -> DownloadRefused:
+    with pytest.raises(DownloadRefused) as refusal:
+        first_text(quick(), [path if "//" in path else server.url + path for path in paths])
+    return refusal.value
+
+
+def quick() -> PoliteSession:
+    return PoliteSession(sleep=lambda _: None, tries=2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "may_pass"), [("broken", True), ("short", True), ("html", False)]
+)
+def test_what_a_server_could_not_send_may_be_there_later(fault: str, may_pass: bool) -> None:
+    with GutendexServer(faults=Faults(**{fault: 9})) as server:  # type: ignore[arg-type]
+        assert refused(server, "/files/900001.txt").may_pass is may_pass
+
+
+@pytest.mark.parametrize("body", [b"", b"PK\x03\x04zip", packed(a_htm=b"<p>"), b"Index of /1"])
+def test_what_is_no_text_will_be_none_later(body: bytes) -> None:
+    with GutendexServer({1: ("Odd", body)}) as server:
+        assert not refused(server, "/files/1.txt").may_pass
+
+
+def test_a_file_that_is_not_there_or_too_large_is_final() -> None:
+    with GutendexServer({1: ("Long", b"A word. " * 99)}) as server:
+        assert not refused(server, "/files/2.txt").may_pass
+        with pytest.raises(DownloadRefused, match="sends more than") as refusal:
+            first_text(PoliteSession(largest=99), [f"{server.url}/files/1.txt"])
+    assert not refusal.value.may_pass
+
+
+def test_one_address_that_may_come_back_is_reason_to_ask_again() -> None:
+    with GutendexServer(faults=Faults(broken=2, only="/files/900001")) as server:
+        refusal = refused(server, "/files/1.txt", "/files/900001.txt")
+        assert (refusal.reason, refusal.may_pass) == (
+            "the server answered HTTP 404 Not Found",
+            True,
+        )
+        assert refused(server, f"{NOBODY}/1.txt", "/files/1.txt").may_pass
+
+
+def test_a_server_that_is_not_there_does_not_hide_the_next() -> None:
+    with GutendexServer() as server:
+        urls = [f"{NOBODY}/900001.txt", f"{server.url}/files/900001.txt"]
+        got = first_text(quick(), urls)
+        assert (got.url, got.body) == (urls[1], server.books[900001][1])
+
+
+def test_servers_of_which_none_is_there_are_an_error_that_names_the_first() -> None:
+    waits: list[float] = []
+    session = PoliteSession(sleep=waits.append)
+    with pytest.raises(RequestFailed) as error:
+        first_text(session, [f"{NOBODY}/1.txt", f"{NOBODY}/2.txt", "http://127.0.0.1:19/3.txt"])
+    assert error.value.kind == "unreachable"
+    assert error.value.message.startswith(f"{NOBODY}/1.txt cannot be reached")
+    assert len(waits) == 2 + 0 + 2, "a server that is not there is not waited for again"
+
+
+def test_a_server_that_wants_no_more_ends_it_at_once() -> None:
+    with GutendexServer(faults=Faults(too_many=2)) as server:
+        with pytest.raises(RequestFailed) as error:
+            first_text(quick(), [f"{NOBODY}/1.txt", *[f"{server.url}/files/900001.txt"] * 2])
+        assert (error.value.kind, len(server.requests)) == ("busy", 2)
 
 
 # --- newer versions -------------------------------------------------------------------------------

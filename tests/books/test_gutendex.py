@@ -198,6 +198,42 @@ def test_numbers_that_the_catalogue_does_not_have_are_told(
     assert "2 of 4 asked: the catalogue has no text of 99, 3." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("query", "filtered"),
+    [({}, False), ({"copyright": "false", "sort": "descending"}, False), ({"copyright": None}, False),
+     ({"languages": "fr"}, True), ({"topic": "horror"}, True), ({"search": "tide"}, True),
+     ({"author_year_start": 1800}, True), ({"author_year_end": 0}, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("ids", [None, [900001]])
+def test_a_search_tells_whether_a_missing_book_may_only_not_fit(
+    ids: list[int] | None, query: dict[str, Any], filtered: bool
+) -> None:
+    with GutendexServer() as server:
+        assert client(server).search(ids=ids, **query).filtered is filtered
+
+
+def test_a_book_that_does_not_fit_is_not_said_to_be_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    french = {2: {"languages": ["fr"]}}
+    with GutendexServer(many_books(2), entries=french) as server:
+        search = client(server).search(ids=[1, 2], languages="en")
+        assert [book.id for book in search] == [1]
+    assert (search.missing, search.filtered) == ([2], True)
+    assert "no text of 2 that fits what else is asked for." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ids", "limit", "asked"),
+    [(None, None, None), (None, 7, 7), ([3, 1, 3], None, 2), ([3, 1], 1, 1), ([3, 1], 9, 2)],
+)
+def test_a_search_knows_how_many_are_wanted(
+    ids: list[int] | None, limit: int | None, asked: int | None
+) -> None:
+    with GutendexServer() as server:
+        assert client(server).search(ids=ids, limit=limit).asked == asked
+
+
 def test_no_numbers_are_no_books() -> None:
     with GutendexServer() as server:
         assert books(server, ids=[]) == []

@@ -60,9 +60,28 @@ def test_a_book_that_no_mirror_has_is_refused() -> None:
     with (
         GutendexServer(mirrored=[]) as first,
         GutendexServer(books={}) as second,
-        pytest.raises(DownloadRefused, match="no mirror has it"),
+        pytest.raises(DownloadRefused, match="no mirror has it") as refusal,
     ):
         mirrors(first.url, second.url).download(BOOK)
+    assert not refusal.value.may_pass
+
+
+def test_a_mirror_that_was_passed_over_may_have_the_book_later() -> None:
+    with GutendexServer(books={}) as server:
+        several = mirrors(NOBODY, server.url)
+        for _ in range(2):
+            with pytest.raises(DownloadRefused, match="no mirror has it") as refusal:
+                several.download(BOOK)
+            assert refusal.value.may_pass
+
+
+def test_a_file_that_broke_off_may_be_whole_later() -> None:
+    with (
+        GutendexServer(mirrored=["-0"], faults=Faults(short=2, only="/mirror")) as server,
+        pytest.raises(DownloadRefused, match="broke off") as refusal,
+    ):
+        mirrors(server.url).download(BOOK)
+    assert refusal.value.may_pass
 
 
 def test_a_web_page_in_place_of_a_book_is_passed_over() -> None:
@@ -71,9 +90,10 @@ def test_a_web_page_in_place_of_a_book_is_passed_over() -> None:
         assert len(asked(server)) == 2
     with (
         GutendexServer(faults=Faults(html=4, only="/mirror")) as server,
-        pytest.raises(DownloadRefused, match="web page"),
+        pytest.raises(DownloadRefused, match="web page") as refusal,
     ):
         mirrors(server.url).download(BOOK)
+    assert not refusal.value.may_pass
 
 
 @pytest.mark.parametrize(

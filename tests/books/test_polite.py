@@ -85,6 +85,8 @@ def answer(body: bytes = b"Well.", status: str = "200 OK", **headers: str) -> by
     [
         ("gutenberg.org", True), ("www.gutenberg.org", True), ("WWW.Gutenberg.ORG.", True),
         ("notgutenberg.org", False), ("gutenberg.org.example.com", False),
+        ("aleph.gutenberg.org", False), ("Aleph.Gutenberg.org.", False),
+        ("mail.gutenberg.org", True), ("notaleph.gutenberg.org", True),
         ("gutenberg.pglaf.org", False), ("127.0.0.1", False), ("", False),
     ],
 )  # fmt: skip

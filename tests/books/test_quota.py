@@ -51,6 +51,24 @@ def test_what_is_wanted_is_checked_before_the_first(tmp_path: Path) -> None:
     assert quota(tmp_path).left() == 2, "a check takes nothing"
 
 
+def way_out(tmp_path: Path, wanted: int) -> str:
+    with pytest.raises(PipelineError) as error:
+        quota(tmp_path).check(wanted)
+    assert "--mirror URL" in str(error.value.hint) and "--archive" in str(error.value.hint)
+    return str(error.value.hint)
+
+
+def test_tomorrow_is_a_way_out_only_for_what_one_day_allows(tmp_path: Path) -> None:
+    quota(tmp_path).take()
+    assert "tomorrow" in way_out(tmp_path, 3)
+    assert "tomorrow" not in way_out(tmp_path, 4)
+    assert "--num-records: at most 2 new ones today" in way_out(tmp_path, 4)
+    quota(tmp_path).take()
+    quota(tmp_path).take()
+    assert "same command again tomorrow" in way_out(tmp_path, 3)
+    assert "--num-records: at most 3 new ones tomorrow" in way_out(tmp_path, 4)
+
+
 def test_a_download_is_forgotten_after_a_day(tmp_path: Path) -> None:
     clock = Clock()
     for _ in range(3):

@@ -1,0 +1,48 @@
+"""What stage 1 says at its end: what there is, what came, what was refused and why."""
+
+import json
+
+from pipeline.acquisition.register import GONE, QUARANTINE, REFUSED
+from pipeline.run import StageRun
+
+SHORT = "fewer than asked for"
+SUMMED_UP = (
+    "fetched", "already there", "of earlier runs", "deleted by hand", "kept as a person left them",
+    "refused", "renewed", "not changed", GONE, "bad records skipped", "quarantined", "not sampled",
+    SHORT,
+)  # fmt: skip
+_REASONS = 5  # that are shown; all of them are in the file
+
+
+def summary(run: StageRun, *, asks_again: bool = False) -> str:
+    """The line that sums the stage up. `asks_again`: nobody was asked whether there is more."""
+    counts = run.counts
+    text = f"{counts['documents']:,} documents, {counts['bytes']:,} bytes in {run.directory}"
+    if counts.get("records"):
+        text += f", {counts['records']:,} records among them"
+    if asks_again:
+        text += "; --refresh asks whether anything is new"
+    if run.is_fresh:
+        return text
+    parts = [f"{counts[word]:,} {word}" for word in SUMMED_UP if counts.get(word)]
+    text += f" ({', '.join(parts)})"
+    for word, name in (("refused", REFUSED), ("quarantined", QUARANTINE)):
+        if counts.get(word):
+            text += f"; {run.directory / name} says why"
+    return text
+
+
+def reasons(run: StageRun) -> list[str]:
+    """The lines under the summary: how often each reason for a refusal was met."""
+    path = run.directory / REFUSED
+    if run.is_fresh or not run.counts.get("refused") or not path.is_file():
+        return []
+    tally: dict[str, int] = {}
+    for line in path.read_text("utf-8").split("\n"):
+        if line:
+            reason = str(json.loads(line)["reason"])
+            tally[reason] = tally.get(reason, 0) + 1
+    ranked = sorted(tally.items(), key=lambda item: -item[1])
+    lines = [f"  {n:,} refused: {reason}" for reason, n in ranked[:_REASONS]]
+    more = len(ranked) - _REASONS
+    return lines + ([f"  and {more:,} other reasons"] if more > 0 else [])
