@@ -199,7 +199,8 @@ def root() -> None:
 
     Every option can also be set in the environment (--max-steps of train is
     PIPELINE_TRAIN_MAX_STEPS) or in a settings file (--config, or pipeline.yaml in the data
-    directory); the command line goes first, then the environment, then the file.
+    directory); the command line goes first, then the environment, then the file. A variable of an
+    option that may be repeated holds words, or a JSON list: PIPELINE_ACQUIRE_SOURCE='["my books"]'.
     """
 
 

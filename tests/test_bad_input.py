@@ -218,4 +218,4 @@ def test_all_says_that_it_continues_only_where_it_does(
     monkeypatch.setattr(cli, "values_of", lambda function, values: {})
     with pytest.raises(type(error)):
         cli.all_stages()
-    assert ("The stages before `preprocess` are done" in str(error)) is continues
+    assert (f"The stages before `{failing}` are done" in str(error)) is continues

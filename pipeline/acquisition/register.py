@@ -25,6 +25,7 @@ REFUSED = "refused.jsonl"
 QUARANTINE = "quarantine.jsonl"
 MISSED = "not fetched"  # refused for now, and asked for again next time
 GONE = "gone from their source"
+_TRIES = 2  # in two runs
 SHOWN = 20  # refusals that are shown one by one; all of them are in the file
 
 
@@ -55,7 +56,8 @@ class Register:
         self._known = {
             (str(row.get("origin")), suffix_of(name)): name for name, row in self._earlier.items()
         }
-        self._refusals: list[dict[str, str]] = []
+        self._refusals: list[dict[str, Any]] = []
+        self._tries = {str(row["what"]): int(row.get("tries", 1)) for row in self._refused_before()}
         self._quarantine: IO[bytes] | None = None
         self._tables: set[str] = set()  # whose rows were read in this run
 
@@ -150,18 +152,32 @@ class Register:
         """Add to one of the run's counts."""
         self.run.counts[word] = self.run.counts.get(word, 0) + n
 
-    def refuse(self, what: str, reason: str, *, missed: bool = False, counted: bool = True) -> None:
-        """Leave a text out, with a word. `missed`: it may be there next time. `counted`: `wants`
-        has counted it as fetched."""
+    def refuse(
+        self,
+        what: str,
+        reason: str,
+        *,
+        missed: bool = False,
+        doubted: bool = False,
+        counted: bool = True,
+    ) -> None:
+        """Leave a text out, with a word. `missed`: it may be there next time. `doubted`: so it may,
+        for a server that has enough of us answers with a web page too; one more time is asked.
+        `counted`: `wants` has counted it as fetched."""
+        what, reason = one_line(what), one_line(reason).rstrip(".")
+        tries = self._tries.get(what, 0) + 1
         if counted:
             self.count("fetched", -1)
         self.count("refused")
-        if missed:
+        if missed or (doubted and tries < _TRIES):
             self.count(MISSED)
-        what, reason = one_line(what), one_line(reason).rstrip(".")
-        self._refusals.append({"what": what, "reason": reason})
+        self._refusals.append({"what": what, "reason": reason, "tries": tries})
         if len(self._refusals) <= SHOWN:
             self.run.warn(f"{what} was left out: {reason}.")
+
+    def _refused_before(self) -> list[dict[str, Any]]:
+        path = self.run.directory / REFUSED
+        return [row for row in read_jsonl(path) if "what" in row] if path.is_file() else []
 
     def reads(self, table: str) -> None:
         """Note that the rows of a table are read in this run: what it had in quarantine is old."""

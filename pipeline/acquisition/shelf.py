@@ -194,7 +194,9 @@ def take_one_by_one(
             in_a_row = 0
             if isinstance(download, DownloadRefused):
                 advance(note=name)
-                register.refuse(label(book), download.reason, missed=download.may_pass)
+                register.refuse(
+                    label(book), download.reason, missed=download.may_pass, doubted=True
+                )
             else:
                 came += 1
                 advance(note=name, size=len(download.body))

@@ -69,8 +69,10 @@ def write_record_files(
                     shards.add(name, number, record, about.get(path.name, {}))
                     size += characters(record)
                 split = " and ".join(s for s in SPLITS if shards.counts[s] > before[s])
-                rows.append({"document_id": name, "file": path.name, "kind": kind, "records": number,
-                             "characters": size, "chunks": 0, "split": split})  # fmt: skip
+                rows.append(
+                    {"document_id": name, "file": path.name, "kind": kind, "records": number,
+                     "characters": size, "chunks": 0, "split": split}
+                )  # fmt: skip
                 counts["records"] += number
         for split in SPLITS:
             counts[f"records_{split}"] += shards.counts[split]

@@ -156,3 +156,34 @@ def test_a_name_that_is_no_path_and_no_dataset_is_told_as_both(
         hub.use(monkeypatch, tmp_path / "home")
         with pytest.raises(PipelineError, match="There is no file or folder my/novels here, and"):
             acquire(tmp_path / "data", source=["my/novels"])
+
+
+def test_a_series_may_list_tables(s3: S3Server, tmp_path: Path) -> None:
+    s3.put("lib", "rows.jsonl.gz", gzip.compress(b'{"text": "One."}\n{"text": "Two."}\n'))
+    s3.put("lib", "part_1.json", json.dumps(["rows.jsonl.gz"]).encode())
+    acquire(tmp_path, series=["s3://lib/part_{segment_number}.json"])
+    assert [(row["row"], row["segment"]) for row in rows(tmp_path)] == [(1, 1), (2, 1)]
+
+
+def test_refresh_sees_changes_where_no_version_is_told(s3: S3Server, tmp_path: Path) -> None:
+    fill(s3, 2)
+    s3.put("lib", "part_1.json", json.dumps(["tales/tale 1.txt", "tales/tale 2.txt"]).encode())
+    acquire(tmp_path, series=["s3://lib/part_{segment_number}.json"])
+    s3.put("lib", "tales/tale 2.txt", b"Told anew.\n")
+    acquire(tmp_path, series=["s3://lib/part_{segment_number}.json"], refresh=True)
+    assert text(tmp_path, "tale-2.txt") == "Told anew.\n"
+    assert (counts(tmp_path)["renewed"], counts(tmp_path)["not changed"]) == (1, 1)
+
+
+def test_a_subset_of_a_hub_dataset_is_a_set_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = "".join(f"- config_name: {s}\n  data_files: {s}.jsonl\n" for s in "ab")
+    card = f"---\nconfigs:\n{configs}---\n".encode()
+    files = {"README.md": card, "a.jsonl": b'{"text": "A."}\n', "b.jsonl": b'{"text": "B."}\n'}
+    with DatasetsServer({"user/tales": files}) as hub:
+        hub.use(monkeypatch, tmp_path / "home")
+        for subset in ("a", "b"):
+            acquire(tmp_path / subset, source=["user/tales"], subset=subset)
+    kept = [text(tmp_path / s, name) for s in ("a", "b") for name in names(tmp_path / s)]
+    assert kept == ["A.", "B."]

@@ -206,3 +206,61 @@ def test_what_was_fetched_is_in_the_catalogue_with_its_facts(tmp_path: Path) -> 
     assert row["etag"]
     assert row["rights"] == "public domain in the USA"
     assert json.dumps(row)
+
+
+def test_a_limit_holds_for_books_too(tmp_path: Path) -> None:
+    with GutendexServer(books(9)) as server:
+        take(tmp_path, server, topic="horror", num_records=9, limit=2)
+        assert server.downloads == [1, 2]
+    assert counts(tmp_path)["not sampled"] == 7
+
+
+def test_a_language_alone_asks_the_catalogue(tmp_path: Path) -> None:
+    with GutendexServer(books(3), entries={2: {"languages": ["fr"]}}) as server:
+        take(tmp_path, server, languages="fr")
+    assert names(tmp_path) == ["2-book-2.txt"]
+
+
+def test_a_number_in_another_language_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    with GutendexServer(books(2)) as server:
+        take(tmp_path, server, ids="1", languages="en")
+        take(tmp_path, server, ids="1,2", languages="en")
+        with pytest.raises(PipelineError, match="No books were found"):
+            take(tmp_path / "fr", server, ids="1,2", languages="fr")
+        server.entries[2] = {"languages": ["fr"]}
+        take(tmp_path / "both", server, ids="1,2", languages="en")
+    assert (
+        "or not with all that is asked for" in rows(tmp_path / "both", "refused.jsonl")[0]["reason"]
+    )
+
+
+def test_refresh_asks_the_mirrors_where_some_are_named(tmp_path: Path) -> None:
+    with GutendexServer(books(2)) as server:
+        take(tmp_path, server, topic="horror", num_records=2)
+        server.books[1] = ("Book 1", b"The text of book 1, mended.\n")
+        before = len(server.requests)
+        mirror = [f"{server.url}/mirror"]
+        take(tmp_path, server, topic="horror", num_records=2, mirror=mirror, refresh=True)
+        asked = [request.path for request in server.requests[before:]]
+    assert all(path.startswith(("/mirror/", "/books")) for path in asked)
+    assert text(tmp_path, "1-book-1.txt") == "The text of book 1, mended.\n"
+    assert rows(tmp_path)[0]["source"].startswith(mirror[0])
+
+
+def test_refresh_asks_the_main_site_for_no_more_than_it_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def conditional(server: GutendexServer) -> list[str]:
+        return [r.path for r in server.requests if "If-None-Match" in r.headers]
+
+    with GutendexServer(books(5)) as server:
+        take(tmp_path, server, topic="horror", num_records=5)
+        monkeypatch.setattr("pipeline.acquisition.shelf.is_main_site", lambda host: True)
+        monkeypatch.setattr("pipeline.acquisition.shelf.DailyQuota.left", lambda quota: 3)
+        monkeypatch.setattr("pipeline.acquisition.shelf.now", lambda: "2999-01-01T00:00:00+00:00")
+        take(tmp_path, server, topic="horror", num_records=5, refresh=True)
+        first = conditional(server)
+        assert len(first) == 3
+        assert "2 books were not asked for" in capsys.readouterr().err
+        take(tmp_path, server, topic="horror", num_records=5, refresh=True)
+        assert set(conditional(server)[3:5]).isdisjoint(first), "those that waited come first"

@@ -200,7 +200,7 @@ def test_numbers_that_the_catalogue_does_not_have_are_told(
 
 @pytest.mark.parametrize(
     ("query", "filtered"),
-    [({}, False), ({"copyright": "false", "sort": "descending"}, False), ({"copyright": None}, False),
+    [({}, False), ({"copyright": "false", "sort": "popular"}, False), ({"copyright": None}, False),
      ({"languages": "fr"}, True), ({"topic": "horror"}, True), ({"search": "tide"}, True),
      ({"author_year_start": 1800}, True), ({"author_year_end": 0}, True)],
 )  # fmt: skip
