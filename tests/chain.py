@@ -69,9 +69,9 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 KILLER = """
     import os, signal, sys
-    from pipeline import run
+    from pipeline import outputs
 
-    left, rename = int(sys.argv.pop(1)), run.replace
+    left, rename = int(sys.argv.pop(1)), outputs.replace
 
     def replace(temporary, final):
         global left
@@ -82,7 +82,7 @@ KILLER = """
         if left == -1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run.replace = replace
+    outputs.replace = replace
     from pipeline.cli import main
     main()
 """

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import run
+from pipeline import outputs
 from pipeline.errors import PipelineError, Stopped
 from pipeline.records import JOURNAL, RECORD
 from pipeline.run import StageRun, open_run
@@ -284,7 +284,7 @@ def test_a_record_cannot_reach_outside_its_directory(workspace: Workspace, name:
 KILLED = """
     import sys
     from pathlib import Path
-    from pipeline import run as pipeline_run
+    from pipeline import outputs, run
     from pipeline.run import open_run
     from pipeline.workspace import Workspace
 
@@ -310,11 +310,11 @@ KILLED = """
 
     where, when = moment.split(":")
     if where == "replace":
-        pipeline_run.replace = wrap(pipeline_run.replace, when)
+        outputs.replace = wrap(outputs.replace, when)
     elif where == "note":
-        pipeline_run.StageRun._note = wrap(pipeline_run.StageRun._note, when)
+        run.StageRun._note = wrap(run.StageRun._note, when)
     else:
-        pipeline_run.StageRun._save = wrap(pipeline_run.StageRun._save, when)
+        run.StageRun._save = wrap(run.StageRun._save, when)
     from tests.test_workspace import shout
     shout(workspace, suffix="!")
 """
@@ -349,13 +349,13 @@ def test_stopped_between_rename_and_note_a_file_is_not_taken_for_a_hand_edit(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shout(workspace, suffix="?")
-    rename = run.replace
+    rename = outputs.replace
 
     def rename_and_stop(temporary: Path, final: Path) -> None:
         rename(temporary, final)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "replace", rename_and_stop)
+    monkeypatch.setattr(outputs, "replace", rename_and_stop)
     with pytest.raises(Stopped):
         shout(workspace)
     monkeypatch.undo()

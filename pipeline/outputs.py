@@ -1,0 +1,213 @@
+"""The outputs of a stage at work: what is to be done about each, and how one is written.
+
+Every write is announced in a journal before the file gets its name, and confirmed after, so that
+a run that was killed never takes its own file for a person's edit.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace as replace_fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.console import warn
+from pipeline.files import (
+    TEMPORARY_PREFIX,
+    encode_json,
+    replace,
+    sha256_bytes,
+    sha256_file,
+    temporary_beside,
+)
+from pipeline.records import JOURNAL, RECORD, Output, Record
+from pipeline.workspace import STAGES, Workspace, is_document
+
+SHOWN_WARNINGS, KEPT_WARNINGS = 50, 1000
+
+
+class Outputs:
+    """The files of one numbered directory while its stage runs; the base of `StageRun`.
+
+    `before` is the record of the run before, if there was one.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        stage: str,
+        before: Record | None,
+        *,
+        force: bool,
+        overwrite_edited: bool,
+        restore_deleted: bool,
+    ) -> None:
+        self.workspace = workspace
+        self.stage = STAGES[stage]
+        self.directory = workspace.directory(stage)
+        self.warnings: list[str] = []
+        self._more_warnings = 0
+        self._force = force
+        self._overwrite_edited = overwrite_edited
+        self._restore_deleted = restore_deleted
+        self._touched: set[str] = set()
+        self._outputs = dict(before.outputs) if before else {}
+
+    def _begin(self) -> None:
+        """Called before the first output is written."""
+        raise NotImplementedError
+
+    def plan(self, name: str, key: str) -> str:
+        """What is to be done about the output `name`, made from `key`.
+
+        `write`: it is not there or was made from something else. `current`: it is there.
+        `edited` and `deleted`: a person's hand, to be left alone.
+        """
+        output = self._outputs.get(name)
+        if output is None:
+            return "write"
+        if not (self.directory / name).is_file():
+            stays = is_document(self.stage, name) and not self._restore_deleted
+            plan = "deleted" if stays else "write"
+        elif self.workspace.is_edited(self.directory, output):
+            plan = "write" if self._overwrite_edited else "edited"
+        else:
+            plan = "current" if output.key == key and not self._force else "write"
+        if plan != "write":
+            self._touched.add(name)
+        if plan in {"edited", "deleted"} and output.key != key:
+            # It was made from something else. Should the former content come back, by an undo in
+            # an editor, it is the person's all the same, and not a fresh output.
+            self._outputs[name] = replace_fields(output, key=key, sha256="", known=set())
+        return plan
+
+    def row(self, name: str) -> dict[str, Any] | None:
+        """What was noted about an output when it was written."""
+        output = self._outputs.get(name)
+        return output.row if output else None
+
+    def is_edited(self, name: str) -> bool:
+        """Whether a person changed an output since it was written."""
+        output = self._outputs.get(name)
+        return output is not None and self.workspace.is_edited(self.directory, output)
+
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """What was noted about all outputs, of this run and earlier ones, by name."""
+        return {
+            name: output.row for name, output in self._outputs.items() if output.row is not None
+        }
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The notes of all outputs that this run wants or a person edited, by name."""
+        return {
+            name: output.row
+            for name, output in sorted(self._outputs.items())
+            if output.row is not None
+            and (self.directory / name).is_file()
+            and (name in self._touched or self.workspace.is_edited(self.directory, output))
+        }
+
+    def write(
+        self,
+        name: str,
+        data: bytes,
+        key: str = "",
+        row: dict[str, Any] | None = None,
+        *,
+        merged: bool = False,
+    ) -> bool:
+        """Write an output, whole, unless a person's file stands there. True if it was written.
+
+        `merged`: what a person wrote there is in `data`.
+        """
+        if merged and name in self._outputs and (self.directory / name).is_file():
+            self._outputs[name].known.add(sha256_file(self.directory / name))
+        with temporary_beside(self.directory / name) as temporary:
+            temporary.write_bytes(data)
+            output = Output(name, len(data), sha256_bytes(data), key, row)
+            return self._place(output, temporary)
+
+    def take(
+        self, name: str, source: Path, key: str = "", row: dict[str, Any] | None = None
+    ) -> bool:
+        """Make a finished file the output `name`, as `write` does for bytes."""
+        return self._place(
+            Output(name, source.stat().st_size, sha256_file(source), key, row), source
+        )
+
+    def adopt(self, folder: Path) -> None:
+        """Make the finished files of `folder` the outputs; what was there and is not, goes."""
+        for source in sorted(path for path in folder.rglob("*") if path.is_file()):
+            self.take(source.relative_to(folder).as_posix(), source)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder to build outputs in, on the same file system, gone afterwards."""
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=self.directory))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def carry_on(self, but: Collection[str] = ()) -> list[str]:
+        """Keep the outputs of earlier runs that this run did not ask for, those in `but` apart;
+        returns their names."""
+        kept = [
+            name for name in self._outputs
+            if name not in self._touched and name not in but and (self.directory / name).is_file()
+        ]  # fmt: skip
+        self._touched |= set(self._outputs) - set(but)
+        return sorted(kept)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning in the record, and show it unless there were very many before it."""
+        if len(self.warnings) == KEPT_WARNINGS:
+            self._more_warnings += 1
+            return
+        self.warnings.append(text)
+        if len(self.warnings) <= SHOWN_WARNINGS:
+            warn(text)
+        elif len(self.warnings) == SHOWN_WARNINGS + 1:
+            warn(f"There are more warnings; {self.directory / RECORD} will have them.")
+
+    def _place(self, output: Output, temporary: Path) -> bool:
+        """Give a finished file its name. False if a person's file stands there."""
+        self._touched.add(output.name)
+        path = self.directory / output.name
+        known = self._outputs.get(output.name)
+        if known is not None:
+            output.known |= known.known
+        output.known.add(output.sha256)
+        edited = path.is_file() and self.workspace.is_edited(self.directory, output)
+        if edited and not self._overwrite_edited:
+            self.warn(
+                f"{path} was changed by hand and is kept as it is (--overwrite-edited replaces it)."
+            )
+            return False
+        self._begin()
+        self._note(output, written=False)
+        try:
+            replace(temporary, path)
+            self._note(output, written=True)
+        except BaseException:  # stopped between rename and note, the file is ours all the same
+            if path.is_file() and sha256_file(path) == output.sha256:
+                self._outputs[output.name] = output
+            raise
+        self._outputs[output.name] = output
+        return True
+
+    def _note(self, output: Output, written: bool) -> None:
+        line = encode_json({**output.as_json(), "written": written}) + b"\n"
+        with (self.directory / JOURNAL).open("ab") as journal:
+            journal.write(line)
+
+    def _remove_unwanted(self) -> None:
+        """Delete outputs of earlier runs whose input is gone; keep those that a person changed."""
+        for name in sorted(set(self._outputs) - self._touched):
+            output = self._outputs[name]
+            if self.workspace.is_edited(self.directory, output) and not self._overwrite_edited:
+                self.warn(f"{self.directory / name} is no longer made, but was edited: kept.")
+                continue
+            (self.directory / name).unlink(missing_ok=True)
+            del self._outputs[name]
