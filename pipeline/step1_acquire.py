@@ -9,19 +9,24 @@ Texts are kept byte for byte; `catalog.jsonl` says where each one came from, `re
 was left out and why.
 """
 
-import shlex
-from dataclasses import asdict
 from enum import StrEnum
-from math import isfinite
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
+from pipeline.acquisition.choices import (
+    check_numbers,
+    check_together,
+    is_to_be_asked_again,
+    options_of,
+    settings_of,
+)
 from pipeline.acquisition.entries import on_this_disk
 from pipeline.acquisition.intake import take_sources
 from pipeline.acquisition.options import VERSION, Options, Sampler
-from pipeline.acquisition.register import MISSED, SAMPLE, open_register
+from pipeline.acquisition.register import SAMPLE, open_register
 from pipeline.acquisition.shelf import Wanted, fetch_books, parse_ids
 from pipeline.acquisition.sources import Source, parse_sources
 from pipeline.acquisition.summary import reasons, summary
@@ -32,13 +37,14 @@ from pipeline.command import run_script as run_script
 from pipeline.console import say, warn
 from pipeline.corpus.examples import ColumnNames
 from pipeline.errors import PipelineError, Stopped, UsageError
-from pipeline.files import fingerprint
 from pipeline.run import open_run
 from pipeline.workspace import DOCUMENTS, Workspace
 
 SAMPLE_LIBRARY = Source(str(sample_library()), "sample-library", "files", alias=SAMPLE)
 SAMPLE_RIGHTS = "public domain (CC0 1.0), written for this sample library"
-BOOKS, TABLES, SOURCES = "Books of Project Gutenberg", "Tables and records", "Your own texts"
+own = partial(Option, rich_help_panel="Your own texts")
+rows = partial(Option, rich_help_panel="Tables and records")
+books = partial(Option, rich_help_panel="Books of Project Gutenberg")
 
 
 class Sort(StrEnum):
@@ -62,7 +68,7 @@ def acquire(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     source: Annotated[
         list[str] | None,
-        Option(
+        own(
             help="Where text is: a file, folder, pattern, s3://, gs://, hf:// or https:// address, "
             "or a Hub dataset (user/name). May be repeated, each with a share of the trained "
             "tokens (=0.3; =0 is for evaluation only)."
@@ -70,88 +76,82 @@ def acquire(
     ] = None,
     series: Annotated[
         list[str] | None,
-        Option(help="Lists of object keys: 's3://bucket/lists/part_{segment_number}.json.gz'."),
+        own(help="Lists of object keys: 's3://bucket/lists/part_{segment_number}.json.gz'."),
     ] = None,
     series_base: Annotated[
         str | None,
-        Option(help="What its keys are relative to (default: the bucket, or the lists' folder)."),
+        own(help="What its keys are relative to (default: the bucket, or the lists' folder)."),
     ] = None,
     missing_keys: Annotated[
-        MissingKeys, Option(help="What to do where an object of a series is not there.")
+        MissingKeys, own(help="What to do where an object of a series is not there.")
     ] = MissingKeys.FAIL,
-    limit: Annotated[
-        int | None, Option(min=1, help="At most so many texts of all sources.")
-    ] = None,
+    limit: Annotated[int | None, own(min=1, help="At most so many texts of all sources.")] = None,
     fraction: Annotated[
-        float, Option(min=0.0, max=1.0, help="Share of the texts of each source.")
+        float, own(min=0.0, max=1.0, help="Share of the texts of each source.")
     ] = 1.0,
     rights: Annotated[
-        str | None, Option(help="What the dataset's card is to say of the rights in these texts.")
+        str | None, own(help="What the dataset's card is to say of the rights in these texts.")
     ] = None,
-    text_column: Annotated[str | None, Option(help="Column or key of a table's text.")] = None,
-    prompt_column: Annotated[str | None, Option(help="That of the prompt of a record.")] = None,
-    completion_column: Annotated[str | None, Option(help="That of its completion.")] = None,
-    messages_column: Annotated[str | None, Option(help="That of a chat.")] = None,
+    text_column: Annotated[str | None, rows(help="Column or key of a table's text.")] = None,
+    prompt_column: Annotated[str | None, rows(help="That of the prompt of a record.")] = None,
+    completion_column: Annotated[str | None, rows(help="That of its completion.")] = None,
+    messages_column: Annotated[str | None, rows(help="That of a chat.")] = None,
     on_bad_record: Annotated[
-        OnBadRecord, Option(help="What to do about a row that cannot be used.")
+        OnBadRecord, rows(help="What to do about a row that cannot be used.")
     ] = OnBadRecord.FAIL,
-    split: Annotated[str, Option(help="Split of a Hub dataset.")] = "train",
+    split: Annotated[str, rows(help="Split of a Hub dataset.")] = "train",
     subset: Annotated[
-        str | None, Option(help="Subset (configuration) of a Hub dataset that has several.")
+        str | None, rows(help="Subset (configuration) of a Hub dataset that has several.")
     ] = None,
-    revision: Annotated[str | None, Option(help="Commit, tag or branch of a Hub dataset.")] = None,
-    streaming: Annotated[bool, Option(help="Read a Hub dataset without storing all of it.")] = True,
+    revision: Annotated[str | None, rows(help="Commit, tag or branch of a Hub dataset.")] = None,
+    streaming: Annotated[bool, rows(help="Read a Hub dataset without storing all of it.")] = True,
     topic: Annotated[
-        str | None, Option(help="Books whose subject or bookshelf has this word.")
+        str | None, books(help="Books whose subject or bookshelf has this word.")
     ] = None,
-    search: Annotated[str | None, Option(help="Books with these words in title or author.")] = None,
+    search: Annotated[str | None, books(help="Books with these words in title or author.")] = None,
     ids: Annotated[
-        str | None, Option(help="Books of these numbers, separated by commas: 84,345.")
+        str | None, books(help="Books of these numbers, separated by commas: 84,345.")
     ] = None,
     languages: Annotated[
         str | None,
-        Option(
-            help="Language codes of the books, separated by commas (default: en; any by --ids)."
-        ),
+        books(help="Language codes of the books, separated by commas (default: en; any by --ids)."),
     ] = None,
     author_year_start: Annotated[
-        int | None, Option(help="Books by authors alive in or after this year.")
+        int | None, books(help="Books by authors alive in or after this year.")
     ] = None,
     author_year_end: Annotated[
-        int | None, Option(help="Books by authors alive in or before this year.")
+        int | None, books(help="Books by authors alive in or before this year.")
     ] = None,
     copyright: Annotated[
         str | None,
-        Option(
-            help="false (public domain in the USA, the default), true, null (unknown), several."
-        ),
+        books(help="false (public domain in the USA, the default), true, null (unknown), several."),
     ] = None,
     allow_copyrighted: Annotated[
-        bool, Option("--allow-copyrighted", help="Take books under copyright as well.")
+        bool, books("--allow-copyrighted", help="Take books under copyright as well.")
     ] = False,
     sort: Annotated[
-        Sort, Option(help="Order of the books: by number, or the most read first.")
+        Sort, books(help="Order of the books: by number, or the most read first.")
     ] = Sort.ASCENDING,
-    num_records: Annotated[int, Option(min=1, help="How many books to fetch.")] = 20,
+    num_records: Annotated[int, books(min=1, help="How many books to fetch.")] = 20,
     mirror: Annotated[
         list[str] | None,
-        Option(help="A mirror of Project Gutenberg to download from. May be repeated, in order."),
+        books(help="A mirror of Project Gutenberg to download from. May be repeated, in order."),
     ] = None,
     archive: Annotated[
         str | None,
-        Option(help="Take the books out of the weekly archive of all texts: a file or address."),
+        books(help="Take the books out of the weekly archive of all texts: a file or address."),
     ] = None,
     gutendex_url: Annotated[
-        str, Option(help="A server that speaks the Gutendex protocol.")
+        str, books(help="A server that speaks the Gutendex protocol.")
     ] = DEFAULT_URL,
     pause: Annotated[
-        float, Option(min=0, help="Seconds between two downloads from the main site.")
+        float, books(min=0, help="Seconds between two downloads from the main site.")
     ] = 2.0,
     refresh: Annotated[
         bool, Option("--refresh", help="Ask whether what is there has changed where it came from.")
     ] = False,
     cache_size: Annotated[
-        float, Option(min=0, help="Gigabytes of disk for copies of remote files.")
+        float, own(min=0, help="Gigabytes of disk for copies of remote files.")
     ] = 4.0,
     force: Force = False,
     overwrite_edited: OverwriteEdited = False,
@@ -215,32 +215,6 @@ def acquire(
         say(line)
 
 
-def check_numbers(**values: float) -> None:
-    """Raise UsageError for numbers that no range of an option keeps out."""
-    for name, value in values.items():
-        if not isfinite(value) or (name == "fraction" and value <= 0):
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} {value:g} makes no sense.", "Give a number above 0.")
-
-
-def check_together(sources: list[Source], wanted: Wanted) -> None:
-    """Raise UsageError for options that make no sense, alone or together."""
-    if wanted.is_anything and any(source.weight for source in sources):
-        raise UsageError(
-            "Books from the catalogue have no weight, and these sources have.",
-            "Fetch the books first, with another --data-dir; then give its 1_raw as a --source.",
-        )
-    if wanted.archive and wanted.mirrors:
-        raise UsageError("--archive and --mirror are two ways to the same books.", "Name one.")
-    if (wanted.archive or wanted.mirrors) and not wanted.is_anything:
-        raise UsageError(
-            "--archive and --mirror say where books come from, but no books are asked for.",
-            "Say which: --topic, --search or --ids.",
-        )
-    if wanted.is_anything:
-        wanted.check()
-
-
 def keep_what_is_there(workspace: Workspace, *, again: bool) -> bool:
     """Whether `1_raw` holds other texts than the sample library, which is then not for it.
 
@@ -261,37 +235,6 @@ def keep_what_is_there(workspace: Workspace, *, again: bool) -> bool:
         )
         return True
     return False
-
-
-def options_of(settings: dict[str, Any]) -> str:
-    """The options of an earlier run that say which texts, as one types them."""
-    words = [f"--source {shlex.quote(source)}" for source in settings.get("source", [])]
-    for name in ("topic", "search", "ids", "languages", "num_records"):
-        if value := settings.get(name):
-            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            words.append(f"--{name.replace('_', '-')} {shlex.quote(text)}")
-    return " ".join(words)
-
-
-def settings_of(sources: list[Source], wanted: Wanted, options: Options) -> dict[str, Any]:
-    """What the record is to say: the settings that decide what is in `1_raw`, without secrets."""
-    shown = []
-    for source in sources:
-        text = source.shown
-        if text != source.place:  # what is not shown counts all the same
-            text += f"#{fingerprint(source.place)[:8]}"
-        shown.append(text if source.weight is None else f"{text}={source.weight:g}")
-    settings = {"source": sorted(shown)} | asdict(options)
-    del settings["refresh"]
-    return settings | (wanted.as_settings() if wanted.is_anything else {})
-
-
-def is_to_be_asked_again(workspace: Workspace, wanted: Wanted) -> bool:
-    """Whether something could not be fetched last time, and may be there now, or elsewhere."""
-    record = workspace.record("acquire")
-    counts = record.counts if record else {}
-    elsewhere = bool(wanted.mirrors or wanted.archive) and bool(counts.get("refused"))
-    return bool(counts.get(MISSED)) or elsewhere
 
 
 if __name__ == "__main__":
