@@ -8,21 +8,17 @@ that order of precedence; this module adds what all commands share.
 import inspect
 import json
 import os
-import signal
-import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, get_args
 
 import typer
 
 from pipeline import console
-from pipeline.errors import EXIT_FAILED, PipelineError, UsageError
-from pipeline.files import is_disk_full
+from pipeline.endings import errors_as_sentences, terminate_like_interrupt
+from pipeline.errors import UsageError
 from pipeline.settings import DEFAULT_FILE, load_settings
 from pipeline.workspace import STAGES
 
@@ -298,67 +294,6 @@ def _in_panel(parameter: inspect.Parameter, stage: str) -> inspect.Parameter:
     clone.envvar = f"PIPELINE_{stage}_{parameter.name}".upper()
     clone.rich_help_panel = f"Options of {stage}"
     return parameter.replace(annotation=Annotated[kind, clone])
-
-
-@contextmanager
-def errors_as_sentences(debug: bool) -> Iterator[None]:
-    """Turn exceptions into one sentence and an exit code; `debug` shows the traceback as well."""
-    try:
-        yield
-    except (typer.Exit, typer.Abort, SystemExit):
-        raise
-    except PipelineError as error:
-        _leave(error, error.message, error.hint, error.exit_code, debug)
-    except KeyboardInterrupt as error:
-        _leave(error, "Stopped.", None, EXIT_FAILED, debug)
-    except Exception as error:  # noqa: BLE001 - the outermost edge: whatever it is becomes a sentence
-        message, hint = _sentence(error)
-        _leave(error, message, hint, EXIT_FAILED, debug)
-
-
-def _leave(error: BaseException, message: str, hint: str | None, code: int, debug: bool) -> None:
-    if debug:
-        import traceback
-
-        sys.stderr.write("".join(traceback.format_exception(error)))
-    console.fail(message, hint)
-    raise typer.Exit(code) from error
-
-
-def _sentence(error: Exception) -> tuple[str, str | None]:
-    if is_disk_full(error):
-        where = getattr(error, "filename", None)
-        return (
-            f"The disk is full{f' (writing {where})' if where else ''}.",
-            "Make room, or name another place with --data-dir, and run the same command again: "
-            "what was finished is kept.",
-        )
-    if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{where}.", None
-    name = type(error).__name__
-    return (
-        f"Unexpected {name}: {' '.join(str(error).split()) or 'no message'}",
-        "This is a fault in the program; --debug shows where.",
-    )
-
-
-@contextmanager
-def terminate_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a stage as Ctrl-C does: the record is written, the exit code is right."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread, where no signal arrives either
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def run_script(function: StageFunction) -> None:

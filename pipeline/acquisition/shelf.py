@@ -146,7 +146,7 @@ def choose(
             elif plan == "current":
                 there.append((book, name))
     where = "the catalogue does not have it"
-    if search.filtered:
+    if search.filtered or wanted.copyright:
         where += ", or not with all that is asked for (such as --languages)"
     for id in search.missing:
         register.refuse(f"book {id}", where, counted=False)
