@@ -7,11 +7,10 @@ objects; each answers every request after LATENCY seconds. The S3 one speaks jus
 listing and reading need: a full one spends more time on an answer than the network would.
 """
 
+import asyncio
 import sys
 import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from contextlib import suppress
 from xml.sax.saxutils import escape
 
 from tests.gutendex_server import GutendexServer
@@ -19,24 +18,21 @@ from tests.gutendex_server import GutendexServer
 WORDS = b"It was a dark and stormy night, and the shutters would not keep still.\n"
 
 
-class Objects(ThreadingHTTPServer):
-    """A bucket `library` with objects `tales/0000.txt` and so on."""
-
-    daemon_threads = True
-    request_queue_size = 256
+class Bucket:
+    """A bucket `library` with objects `tales/0000.txt` and so on, for unsigned requests."""
 
     def __init__(self, objects: int, body: bytes, latency: float) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.keys = [f"tales/{n:04}.txt" for n in range(objects)]
+        self.keys = {f"/library/tales/{n:04}.txt" for n in range(objects)}
         self.body = body
         self.latency = latency
 
     def listing(self) -> bytes:
         """The answer to ListObjectsV2."""
         rows = "".join(
-            f"<Contents><Key>{escape(key)}</Key><LastModified>2026-01-01T00:00:00.000Z"
-            f"</LastModified><ETag>&quot;e1&quot;</ETag><Size>{len(self.body)}</Size></Contents>"
-            for key in self.keys
+            f"<Contents><Key>{escape(key.removeprefix('/library/'))}</Key>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;e1&quot;</ETag>"
+            f"<Size>{len(self.body)}</Size></Contents>"
+            for key in sorted(self.keys)
         )
         return (
             '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
@@ -44,30 +40,33 @@ class Objects(ThreadingHTTPServer):
             f"<IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
         ).encode()
 
+    def answer(self, target: str) -> tuple[str, bytes]:
+        """Status line and body."""
+        path, _, query = target.partition("?")
+        if "list-type=2" in query:
+            return "200 OK", self.listing()
+        return ("200 OK", self.body) if path in self.keys else ("404 Not Found", b"")
 
-class Handler(BaseHTTPRequestHandler):
-    """GET of the listing or of an object."""
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):  # the client hung up
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await asyncio.sleep(self.latency)
+                status, body = self.answer(head.split(b" ", 2)[1].decode())
+                fields = f'HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nETag: "e1"\r\n\r\n'
+                writer.write(fields.encode() + body)
+                await writer.drain()
+        writer.close()
 
-    protocol_version = "HTTP/1.1"
-    server: Objects
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        time.sleep(self.server.latency)
-        path, _, query = self.path.partition("?")
-        body = self.server.listing() if "list-type=2" in query else self.server.body
-        if "list-type=2" not in query and path.removeprefix("/library/") not in self.server.keys:
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", '"e1"')
-        self.end_headers()
-        self.wfile.write(body)
+def start(bucket: Bucket) -> str:
+    """Serve a bucket from a thread of its own; returns its address."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    starting = asyncio.start_server(bucket.serve, "127.0.0.1", 0, backlog=256)
+    server = asyncio.run_coroutine_threadsafe(starting, loop).result()
+    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 def main() -> None:
@@ -75,11 +74,8 @@ def main() -> None:
     objects, size, latency = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     body = (WORDS * (size // len(WORDS) + 1))[:size]
     books = {n: (f"Tale {n}", body) for n in range(1, objects + 1)}
-    bucket = Objects(objects, body, latency)
-    threading.Thread(target=bucket.serve_forever, daemon=True).start()
     with GutendexServer(books, latency=latency) as gutendex:
-        address = f"http://127.0.0.1:{bucket.server_address[1]}"
-        sys.stdout.write(f"{gutendex.url} {address}\n")
+        sys.stdout.write(f"{gutendex.url} {start(Bucket(objects, body, latency))}\n")
         sys.stdout.flush()
         sys.stdin.read()
 

@@ -23,7 +23,7 @@ class Step:
 
 
 STEPS = (
-    Step(1, "acquire", "books by topic, or your\nown text files", "1_raw", "text"),
+    Step(1, "acquire", "books by topic, or any\ntexts of your own", "1_raw", "text"),
     Step(2, "preprocess", "licences and clutter out,\nparagraphs mended", "2_preprocessed", "text"),
     Step(3, "chunk", "cut at paragraphs, some\nbooks held out", "3_chunks", "text"),
     Step(4, "upload", "a dataset with its card,\npushed if you wish", "4_dataset", "text"),

@@ -49,6 +49,8 @@ class S3Server:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.latency = 0.0
+        self.most_at_once = 0  # requests that were under way together
+        self._under_way = 0
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -134,8 +136,12 @@ class S3Server:
                 )
             )
             fault = self._due(unquote(path))
+            self._under_way += 1
+            self.most_at_once = max(self.most_at_once, self._under_way)
         if self.latency:
             time.sleep(self.latency)
+        with self._lock:
+            self._under_way -= 1
         if fault is None:
             answer: Iterable[bytes] = self._moto(environ, start_response)
             return answer

@@ -1,6 +1,7 @@
 """Real Hugging Face models, small enough to make in a second, for the tests of every stage."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -131,13 +132,18 @@ def tiny_llama(
 
 def tiny_llama_smollm(directory: Path, *, seed: int = 0, context: int = 1024) -> BaseModel:
     """A tiny Llama with the real tokenizer of SmolLM2, which llama.cpp's converter knows."""
+    save_tiny_llama(directory, smollm2_tokenizer(), seed=seed, context=context, tied=True)
+    return BaseModel(directory.resolve(), directory.name, "made by a test", "apache-2.0", None)
+
+
+@cache
+def smollm2_tokenizer() -> PreTrainedTokenizerBase:
+    """The real tokenizer of SmolLM2; it takes seconds to make, so there is one for all tests."""
     from pipeline.training.base_model import smollm2_file
     from pipeline.training.gguf import read_info, read_tokenizer
 
     path = smollm2_file()
-    tokenizer = read_tokenizer(path, read_info(path).fields)
-    save_tiny_llama(directory, tokenizer, seed=seed, context=context, tied=True)
-    return BaseModel(directory.resolve(), directory.name, "made by a test", "apache-2.0", None)
+    return read_tokenizer(path, read_info(path).fields)
 
 
 def smollm2(cache_dir: Path) -> BaseModel:

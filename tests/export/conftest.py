@@ -64,4 +64,4 @@ def plain_gguf(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def smollm2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real SmolLM2-135M as a Hugging Face directory."""
-    return smollm2(tmp_path_factory.mktemp("cache")).path
+    return smollm2(tmp_path_factory.getbasetemp() / "base-models").path
