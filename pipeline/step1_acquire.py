@@ -28,7 +28,7 @@ from pipeline.acquisition.intake import take_sources
 from pipeline.acquisition.options import VERSION, Options, Sampler
 from pipeline.acquisition.register import SAMPLE, open_register
 from pipeline.acquisition.shelf import Wanted, fetch_books, parse_ids
-from pipeline.acquisition.sources import Source, parse_sources
+from pipeline.acquisition.sources import Source, parse_sources, parts_of_datasets
 from pipeline.acquisition.summary import reasons, summary
 from pipeline.books.gutendex import DEFAULT_URL
 from pipeline.books.sample import sample_library
@@ -172,6 +172,7 @@ def acquire(
     given = bool(source or series)
     there = bool(workspace.files("acquire", DOCUMENTS))
     sources = parse_sources(source or [], series or [], alone=not wanted.is_anything and not there)
+    sources = parts_of_datasets(sources, split, subset)
     check_together(sources, wanted)
     if not given and not wanted.is_anything:
         if keep_what_is_there(workspace, again=refresh or force or restore_deleted):

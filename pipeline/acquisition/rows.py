@@ -96,7 +96,7 @@ def take_hub_dataset(job: Job, files: Sequence[Entry]) -> None:
     part = "-".join(filter(None, (options.subset, options.split)))
     contents = [workspace.fact(Path(entry.url)).sha256 for entry in files]
     table = Table(
-        f"{source.place} ({part})", f"{source.collection}-{part}", f"{source.identity}:{part}",
+        f"{source.place} ({part})", f"{source.collection}-{part}", source.identity,
         [source.place, revision, part, contents], about,
     )  # fmt: skip
     take_rows(job, table, numbered)

@@ -10,7 +10,7 @@ user/dataset                         a dataset of the Hugging Face Hub
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -75,6 +75,15 @@ def parse_sources(
     return [
         Source(place, name, "series" if option == "--series" else _kind(place), weight)
         for (place, weight, option), name in zip(parsed, names, strict=True)
+    ]
+
+
+def parts_of_datasets(sources: Iterable[Source], split: str, subset: str | None) -> list[Source]:
+    """The sources, where each split and subset of a Hub dataset is a source of its own."""
+    part = ":".join(filter(None, (subset, split)))
+    return [
+        replace(source, alias=f"{source.identity}:{part}") if source.kind == "hub" else source
+        for source in sources
     ]
 
 

@@ -175,6 +175,18 @@ def test_refresh_sees_changes_where_no_version_is_told(s3: S3Server, tmp_path: P
     assert (counts(tmp_path)["renewed"], counts(tmp_path)["not changed"]) == (1, 1)
 
 
+def test_another_split_comes_beside_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"train.jsonl": b'{"text": "To learn."}\n', "test.jsonl": b'{"text": "To test."}\n'}
+    with DatasetsServer({"user/tales": files}) as hub:
+        hub.use(monkeypatch, tmp_path / "home")
+        for split in ("train", "test"):
+            acquire(tmp_path / "data", source=["user/tales"], split=split)
+    kept = {text(tmp_path / "data", name) for name in names(tmp_path / "data")}
+    assert kept == {"To learn.", "To test."}
+
+
 def test_a_subset_of_a_hub_dataset_is_a_set_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
