@@ -24,19 +24,22 @@ OUR_OWN = ("stage.json", "catalog.jsonl", "refused.jsonl", "report.jsonl", "docu
 _ABOUT_THE_FOLDER = re.compile(r"(readme|licen[cs]e|changelog|notice)\b", re.IGNORECASE)
 
 
-def find(storage: "Storage", place: str) -> list[Entry]:
+def find(storage: "Storage", source: Source) -> list[Entry]:
     """The files or objects of a --source; PipelineError if there are none."""
     try:
-        return storage.expand(place)
+        return storage.expand(source.place)
     except PipelineError as error:
-        shown = redact(place)
-        prefix = "" if error.message.startswith(shown) else f"{shown}: "
+        prefix = "" if error.message.startswith(source.shown) else f"{source.shown}: "
         error.message = f"--source {prefix}{error.message}"
+        if source.weight is not None:
+            error.hint = f"{error.hint or ''} ({source.weight:g} was read as its weight.)".strip()
         raise
 
 
 def is_named(place: str, entries: Sequence[Entry]) -> bool:
     """Whether a --source names these files, by a path or a pattern, and not the folder around."""
+    if Path(place).expanduser().is_dir():  # whatever signs are in its name
+        return False
     return any(c in place for c in MAGIC) or (
         len(entries) == 1 and place.rstrip("/").split("?")[0].endswith(entries[0].name)
     )
@@ -95,7 +98,7 @@ def on_this_disk(
     left.
     """
     local = [source for source in sources if is_local_place(source) and source.kind != "series"]
-    found = {source.place: find(storage, source.place) for source in local}
+    found = {source.place: find(storage, source) for source in local}
     own = [workspace.directory(stage).absolute() for stage in STAGES]
     own.append(workspace.cache.absolute())
     owner: dict[str, Source] = {}

@@ -56,7 +56,7 @@ def take_sources(
         elif source.kind == "series":
             take_series(job)
         else:
-            entries = listed.get(source.place) or find(storage, source.place)
+            entries = listed.get(source.place) or find(storage, source)
             documents, tables = sort_out(source.place, entries)
             take_documents(job, documents)
             for entry in tables:

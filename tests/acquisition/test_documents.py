@@ -180,3 +180,19 @@ def test_nothing_to_take_is_an_error_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
     with pytest.raises(PipelineError, match="books holds no file"):
         acquire(tmp_path / "data", source=[str(tmp_path / "books")])
+
+
+def test_a_folder_with_odd_signs_in_its_name_is_a_folder(tmp_path: Path) -> None:
+    odd = tmp_path / "my [tales] {1}"
+    odd.mkdir()
+    (odd / "a.txt").write_text("A text.\n")
+    (odd / "cover.jpg").write_bytes(b"\xff\xd8\xff")
+    acquire(tmp_path / "data", source=[str(odd)])
+    assert names(tmp_path / "data") == ["a.txt"]
+    assert not rows(tmp_path / "data", "refused.jsonl")
+
+
+def test_a_path_that_ends_like_a_weight_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="does not exist") as error:
+        acquire(tmp_path / "data", source=[str(tmp_path / "year=2020")])
+    assert "2020 was read as its weight" in str(error.value)
