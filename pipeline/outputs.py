@@ -121,17 +121,29 @@ class Outputs:
 
         `merged`: what a person wrote there is in `data`.
         """
-        if merged and name in self._outputs and (self.directory / name).is_file():
-            self._outputs[name].known.add(sha256_file(self.directory / name))
+        if merged:
+            self._know_what_is_there(name)
         with temporary_beside(self.directory / name) as temporary:
             temporary.write_bytes(data)
             output = Output(name, len(data), sha256_bytes(data), key, row)
             return self._place(output, temporary)
 
+    def _know_what_is_there(self, name: str) -> None:
+        if name in self._outputs and (self.directory / name).is_file():
+            self._outputs[name].known.add(sha256_file(self.directory / name))
+
     def take(
-        self, name: str, source: Path, key: str = "", row: dict[str, Any] | None = None
+        self,
+        name: str,
+        source: Path,
+        key: str = "",
+        row: dict[str, Any] | None = None,
+        *,
+        merged: bool = False,
     ) -> bool:
         """Make a finished file the output `name`, as `write` does for bytes."""
+        if merged:
+            self._know_what_is_there(name)
         return self._place(
             Output(name, source.stat().st_size, sha256_file(source), key, row), source
         )

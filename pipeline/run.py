@@ -123,6 +123,11 @@ class StageRun(Outputs):
         return fingerprint([self.stage.name, self._version, self._settings, *parts])
 
     @property
+    def has_left_all_as_it_was(self) -> bool:
+        """Whether an earlier run was complete, and this one has not written anything yet."""
+        return self._before is not None and self._before.status == "complete" and not self._begun
+
+    @property
     def was_complete(self) -> bool:
         """Whether all was up to date before this run, which has not written anything yet."""
         return self.condition.holds and not self._begun

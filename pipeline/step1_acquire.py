@@ -25,8 +25,9 @@ from pipeline.acquisition.choices import (
 )
 from pipeline.acquisition.entries import on_this_disk
 from pipeline.acquisition.intake import take_sources
+from pipeline.acquisition.labels import SAMPLE
 from pipeline.acquisition.options import VERSION, Options, Sampler
-from pipeline.acquisition.register import SAMPLE, open_register
+from pipeline.acquisition.register import open_register
 from pipeline.acquisition.shelf import Wanted, fetch_books, parse_ids
 from pipeline.acquisition.sources import Source, parse_sources, parts_of_datasets
 from pipeline.acquisition.summary import reasons, summary
@@ -200,7 +201,10 @@ def acquire(
             ) as run:  # fmt: skip
                 if not run.is_fresh:
                     with open_register(run) as register:
-                        sources = register.claim(sources, with_books=wanted.is_anything)
+                        sources = register.claim(
+                            sources, [entry.url for found in listed.values() for entry in found],
+                            with_books=wanted.is_anything,
+                        )  # fmt: skip
                         take_sources(register, sources, storage, options, listed)
                         if wanted.is_anything:
                             fetch_books(register, wanted, storage, Sampler(limit, fraction))

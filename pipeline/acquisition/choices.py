@@ -43,8 +43,11 @@ def check_together(sources: Sequence[Source], wanted: Wanted) -> None:
 
 def options_of(settings: dict[str, Any]) -> str:
     """The options of an earlier run that say which texts, as one types them."""
-    words = [f"--source {shlex.quote(source)}" for source in settings.get("source", [])]
-    for name in ("topic", "search", "ids", "languages", "num_records"):
+    words = []
+    for place in settings.get("source", []):
+        option = "--series" if "{segment_number" in place else "--source"
+        words.append(f"{option} {shlex.quote(place)}")
+    for name in ("series_base", "topic", "search", "ids", "languages", "num_records"):
         if value := settings.get(name):
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             words.append(f"--{name.replace('_', '-')} {shlex.quote(text)}")

@@ -19,8 +19,9 @@ from pipeline.acquisition.entries import (
     sort_out,
     version_of,
 )
+from pipeline.acquisition.labels import mark_of
 from pipeline.acquisition.options import VERSION, Job, Options, Sampler, is_part, limits
-from pipeline.acquisition.register import Register, mark_of
+from pipeline.acquisition.register import Register
 from pipeline.acquisition.rows import take_hub_dataset, take_table
 from pipeline.acquisition.sources import Source
 from pipeline.console import progress
@@ -47,10 +48,12 @@ def take_sources(
     if `options` say so.
     """
     shares = limits(options.limit, len(sources))
-    for source, share in zip(sources, shares, strict=True):
-        if is_part(share, options.fraction):
-            register.read_in_part.add(mark_of(source.identity))
+    # What is held out comes first: a text that two sources name is then held out.
+    ordered = sorted(zip(sources, shares, strict=True), key=lambda pair: pair[0].weight != 0)
+    for source, share in ordered:
         job = Job(register, source, storage, options, Sampler(share, options.fraction))
+        if is_part(share, options.fraction):
+            job.is_read_in_part()
         if source.kind == "hub":
             take_hub_dataset(job, listed.get(source.place, []))
         elif source.kind == "series":
@@ -58,6 +61,8 @@ def take_sources(
         else:
             entries = listed.get(source.place) or find(storage, source)
             documents, tables = sort_out(source.place, entries)
+            if len(documents) + len(tables) < len(entries):
+                job.is_read_in_part()
             take_documents(job, documents)
             for entry in tables:
                 take_table(job, entry, is_named=is_named(source.place, entries))
@@ -75,7 +80,26 @@ def take_series(job: Job) -> None:
         tables = [entry for entry in entries if is_of(entry.name, FORMATS)]
         take_documents(part, [entry for entry in entries if entry not in tables])
         for entry in tables:
-            take_table(part, entry, is_named=True)
+            take_listed_table(part, entry)
+
+
+def take_listed_table(job: Job, entry: Entry) -> None:
+    """Bring in a table that a series lists, or do about a missing one what the user chose."""
+    try:
+        (found,) = job.storage.expand(entry.url)  # with its version, to know it again
+    except PipelineError as error:
+        missing(job, entry, error)
+    else:
+        take_table(job, found, is_named=True)
+
+
+def missing(job: Job, entry: Entry, error: PipelineError, *, counted: bool = False) -> None:
+    """Refuse what cannot be had; in a series this may end the stage."""
+    if job.segment is not None and job.options.missing_keys == "fail":
+        error.hint = "--missing-keys skip goes on without the objects that are not there."
+        raise error
+    reason = error.message.replace(entry.shown, "it", 1)
+    job.register.refuse(entry.shown, reason, missed=True, counted=counted)
 
 
 @dataclass(frozen=True)
@@ -106,12 +130,15 @@ def choose(job: Job, entries: Sequence[Entry]) -> list[Wanted]:
     register, options = job.register, job.options
     wanted = []
     for entry in entries:
+        if not register.is_new(entry.url):
+            continue
         if not job.sampler.takes():
             register.count("not sampled")
             continue
         name = register.name(stem(entry.name), entry.url)
         key = fingerprint([VERSION, version_of(register.run.workspace, entry), options.rights])
         plan = register.plan(name, key)
+        register.describe(name, job.about)
         # Where a server does not tell versions apart, only reading shows what has changed.
         unknown = options.refresh and entry.version is None and not is_local(entry)
         if plan == "write" or (plan == "current" and unknown):
@@ -123,11 +150,7 @@ def take_body(job: Job, one: Wanted, body: bytes | PipelineError) -> None:
     """Write one document, or refuse it."""
     register, entry = job.register, one.entry
     if isinstance(body, PipelineError):
-        if job.segment is not None and job.options.missing_keys == "fail":
-            body.hint = "--missing-keys skip goes on without the objects that are not there."
-            raise body
-        reason = body.message.replace(entry.shown, "it", 1)
-        register.refuse(entry.shown, reason, missed=True, counted=not one.is_there)
+        missing(job, entry, body, counted=not one.is_there)
         return
     try:
         document = as_document(body, entry.name)

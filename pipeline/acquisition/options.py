@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from pipeline.acquisition.register import Register, mark_of
+from pipeline.acquisition.labels import mark_of
+from pipeline.acquisition.register import Register
 from pipeline.acquisition.sources import Source
 from pipeline.corpus.examples import ColumnNames
 
@@ -101,3 +102,7 @@ class Job:
             "collection": self.source.collection, "weight": self.source.weight,
             "place": mark_of(self.source.identity), "segment": self.segment,
         }  # fmt: skip
+
+    def is_read_in_part(self) -> None:
+        """Note that not all of the source was understood: what is missing of it is not gone."""
+        self.register.read_in_part.add(mark_of(self.source.identity))

@@ -1,20 +1,19 @@
 """What came into `1_raw`, what stood there already, what was refused and why."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.acquisition.labels import SAMPLE, bare, lines_of, mark_of, one_line, plain, suffix_of
 from pipeline.acquisition.sources import RESERVED, Source
 from pipeline.books.naming import safe_stem
 from pipeline.console import say
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import (
     encode_json,
-    fingerprint,
     json_lines,
-    read_jsonl,
     sha256_bytes,
     sha256_file,
 )
@@ -24,6 +23,7 @@ CATALOG = "catalog.jsonl"
 REFUSED = "refused.jsonl"
 QUARANTINE = "quarantine.jsonl"
 MISSED = "not fetched"  # refused for now, and asked for again next time
+EDITABLE = ("title", "authors", "languages", "subjects", "rights")  # in the catalogue, by hand
 GONE = "gone from their source"
 _TRIES = 2  # in two runs
 SHOWN = 20  # refusals that are shown one by one; all of them are in the file
@@ -51,22 +51,29 @@ class Register:
         self._earlier = run.notes()
         self._weights: dict[str, float | None] = {}  # of this run's sources, by mark of the place
         self._names: set[str] = set()  # given in this run
+        self._origins: set[str] = set()  # of this run
         self._taken: set[str] = set()  # the same, without suffixes
         self._marks = {bare(name): str(row.get("origin")) for name, row in self._earlier.items()}
         self._known = {
             (str(row.get("origin")), suffix_of(name)): name for name, row in self._earlier.items()
         }
         self._refusals: list[dict[str, Any]] = []
-        self._tries = {str(row["what"]): int(row.get("tries", 1)) for row in self._refused_before()}
+        self._tries = {
+            str(row["what"]): row["tries"] for row in self._refused_before()
+            if isinstance(row.get("tries"), int)
+        }  # fmt: skip
         self._quarantine: IO[bytes] | None = None
         self._tables: set[str] = set()  # whose rows were read in this run
 
     # --- sources --------------------------------------------------------------------------------
 
-    def claim(self, sources: Iterable[Source], *, with_books: bool) -> list[Source]:
+    def claim(
+        self, sources: Iterable[Source], origins: Collection[str], *, with_books: bool
+    ) -> list[Source]:
         """The sources, each under a collection that no other place has, in earlier runs either.
 
-        Raises UsageError where texts with a weight and texts without one would come together.
+        `origins` are those of documents that are known to come again. Raises UsageError where
+        texts with a weight and texts without one would come together.
         """
         rows = self._earlier.values()
         places = {str(row["collection"]): str(row.get("place")) for row in rows if row.get("place")}
@@ -81,14 +88,15 @@ class Register:
             places[name], names[place] = place, name
             self._weights[place] = source.weight
             claimed.append(replace(source, collection=name))
-        self._check_weights(with_books)
+        self._check_weights({mark_of(origin) for origin in origins}, with_books)
         return claimed
 
-    def _check_weights(self, with_books: bool) -> None:
+    def _check_weights(self, again: Collection[str], with_books: bool) -> None:
+        places = {*self._weights, mark_of(SAMPLE)}  # whose rows are written anew, or go
         others = {
             str(row.get("collection")): row.get("weight")
             for row in self._earlier.values()
-            if row.get("place") not in self._weights
+            if row.get("place") not in places and row.get("origin") not in again
         }
         if with_books:
             others["the catalogue"] = None
@@ -130,6 +138,20 @@ class Register:
     def wants(self, name: str, key: str) -> bool:
         """Whether the document is still to be had; counts it."""
         return self.plan(name, key) == "write"
+
+    def is_new(self, origin: str) -> bool:
+        """Whether nothing of this run came from `origin` yet; from now on something did."""
+        if origin in self._origins:
+            self.count("named twice")
+            return False
+        self._origins.add(origin)
+        return True
+
+    def describe(self, name: str, about: dict[str, Any]) -> None:
+        """Let the row of a document that is there already say what this run says of its source."""
+        row = self.run.row(name)
+        if row is not None:
+            row.update(about)
 
     def add(self, name: str, data: bytes, key: str, row: dict[str, Any]) -> None:
         """Write a document and its row of the catalogue."""
@@ -176,8 +198,8 @@ class Register:
             self.run.warn(f"{what} was left out: {reason}.")
 
     def _refused_before(self) -> list[dict[str, Any]]:
-        path = self.run.directory / REFUSED
-        return [row for row in read_jsonl(path) if "what" in row] if path.is_file() else []
+        found = (row for _, row in lines_of(self.run.directory / REFUSED))
+        return [row for row in found if row and "what" in row]
 
     def reads(self, table: str) -> None:
         """Note that the rows of a table are read in this run: what it had in quarantine is old."""
@@ -206,18 +228,21 @@ class Register:
         Raises PipelineError if there is nothing to put into the catalogue.
         """
         run, counts = self.run, self.run.counts
+        is_empty = not any(
+            counts.get(word) for word in ("fetched", "already there", "deleted by hand")
+        )
+        if is_empty and run.has_left_all_as_it_was:
+            raise self._nothing()
         self._write_lists()
+        if is_empty:
+            raise self._nothing()
         gone = self._gone()
         if gone:
             counts[GONE] = len(gone)
         earlier = run.carry_on(but=(REFUSED, QUARANTINE, *gone))
         if documents := [name for name in earlier if name != CATALOG]:
             counts["of earlier runs"] = len(documents)
-        if not any(counts.get(word) for word in ("fetched", "already there", "deleted by hand")):
-            raise self._nothing()
         rows = self._rows()
-        for row in rows:
-            row["weight"] = self._weights.get(str(row.get("place")), row.get("weight"))
         counts["documents"] = len(rows)
         counts["records"] = sum(row.get("records", 0) for row in rows)
         counts["bytes"] = sum(row["bytes"] for row in rows)
@@ -229,15 +254,13 @@ class Register:
             more = len(self._refusals) - SHOWN
             run.warn(f"{more} more were left out: see {run.directory / REFUSED}.")
         if self._refusals:
-            run.write(REFUSED, json_lines(self._refusals))
-        old = run.directory / QUARANTINE
-        if old.is_file():
-            for row in read_jsonl(old):
-                if row.get("file") not in self._tables:
-                    self._quarantine_file().write(encode_json(row) + b"\n")
+            run.write(REFUSED, json_lines(self._refusals), merged=True)
+        for line, row in lines_of(run.directory / QUARANTINE):
+            if row is None or row.get("file") not in self._tables:
+                self._quarantine_file().write(line + b"\n")
         if self._quarantine is not None:
             self.close()
-            run.take(QUARANTINE, self.folder / QUARANTINE)
+            run.take(QUARANTINE, self.folder / QUARANTINE, merged=True)
 
     def _gone(self) -> list[str]:
         """Documents of earlier runs whose source was read to its end and has them no more; and the
@@ -249,13 +272,15 @@ class Register:
             left = place in self._weights and place not in self.read_in_part
             if (left and name not in self._names) or (sample and place == mark_of(SAMPLE)):
                 gone.append(name)
+        gone = [name for name in gone if not self.run.is_edited(name)]
         if sample and any(self._earlier[name].get("place") == mark_of(SAMPLE) for name in gone):
             say("The tales of the sample library make room for your own texts.")
         return gone
 
     def _nothing(self) -> PipelineError:
         counts = self.run.counts
-        left_out = counts.get("refused", 0) + counts.get("quarantined", 0)
+        words = ("refused", "quarantined", "bad records skipped")
+        left_out = sum(counts.get(word, 0) for word in words)
         if not left_out:
             return PipelineError(
                 "There is no text in what was asked for.",
@@ -263,54 +288,23 @@ class Register:
             )
         return PipelineError(
             f"There is no text in what was asked for: {left_out} left out.",
-            f"The reasons are above, and in {self.run.directory}.",
+            "The reasons are above.",
         )
 
     def _rows(self) -> list[dict[str, Any]]:
         """The rows of the catalogue, with what a person changed in it."""
         rows = list(self.run.rows().values())
-        path = self.run.directory / CATALOG
-        if self.run.is_edited(CATALOG) and path.is_file():
-            mine = {str(row.get("file")): row for row in read_jsonl(path)}
-            for row in rows:
-                row.update(mine.get(str(row["file"]), {}))
+        mine = {}
+        if self.run.is_edited(CATALOG):
+            found = (row for _, row in lines_of(self.run.directory / CATALOG) if row)
+            mine = {str(row.get("file")): row for row in found}
+        for row in rows:
+            theirs = mine.get(str(row["file"]), {})
+            row.update({name: theirs[name] for name in EDITABLE if name in theirs})
+            row["weight"] = self._weights.get(str(row.get("place")), row.get("weight"))
         return rows
 
     def close(self) -> None:
         """Close what is open."""
         if self._quarantine is not None:
             self._quarantine.close()
-
-
-SAMPLE = "the sample library"  # the place of its tales
-
-
-def mark_of(origin: str) -> str:
-    """Eight characters that stand for where a document came from."""
-    return fingerprint(origin)[:8]
-
-
-def bare(name: str) -> str:
-    """A file name of `1_raw` without its suffixes."""
-    return name[: name.index(".")] if "." in name else name
-
-
-def suffix_of(name: str) -> str:
-    """`.txt`, `.chat.jsonl`, ... of a file name of `1_raw`."""
-    return name[len(bare(name)) :]
-
-
-def one_line(text: str) -> str:
-    """`text` without line ends, for a list of one line each."""
-    return " ".join(plain(text).split("\n"))
-
-
-def plain(value: Any) -> Any:
-    """`value` without the halves of characters that no UTF-8 file can hold."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
-        return {plain(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value

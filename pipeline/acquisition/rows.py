@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline.acquisition.documents import stem
 from pipeline.acquisition.entries import retrieved_at, shown_source, version_of
+from pipeline.acquisition.labels import mark_of
 from pipeline.acquisition.options import VERSION, Job, Options
-from pipeline.acquisition.register import mark_of
 from pipeline.console import progress
 from pipeline.corpus.examples import BadExample, Shape, as_example, shape_of, wanted_columns
 from pipeline.corpus.hub_rows import read_hub_rows, resolve_revision
@@ -44,7 +44,7 @@ def take_table(job: Job, entry: Entry, *, is_named: bool) -> None:
     `is_named`: the user named this file, so that it must hold texts or records. In a folder there
     may be other tables too, which are refused one by one.
     """
-    if job.sampler.is_full:
+    if job.sampler.is_full or not job.register.is_new(entry.url):
         return
     register, storage = job.register, job.storage
     about = {"source": shown_source(entry), "retrieved_at": retrieved_at(entry), **job.about}
@@ -63,6 +63,7 @@ def take_table(job: Job, entry: Entry, *, is_named: bool) -> None:
     except UnknownShape as error:
         if is_named:
             raise
+        job.is_read_in_part()
         reason = error.message.removeprefix(f"{table.label} ")
         register.refuse(entry.shown, f"it {reason}", counted=False)
 
@@ -106,6 +107,7 @@ def take_rows(job: Job, table: Table, rows: Generator[Row | BadRow]) -> None:
     """Bring in the rows of one table: what they hold is known by the columns of the first."""
     register, options, sampler = job.register, job.options, job.sampler
     seen_ids: set[str] = set()
+    unknown: PipelineError | None = None
     shape: Shape | None = None
     writer: RecordWriter | None = None
     with ExitStack() as stack:
@@ -118,7 +120,16 @@ def take_rows(job: Job, table: Table, rows: Generator[Row | BadRow]) -> None:
                 bad_record(job, table, row, row.reason, row.raw)
                 continue
             if shape is None:
-                shape = recognised(table, row, options)
+                try:
+                    shape = recognised(table, row, options)
+                except UsageError:
+                    raise
+                except PipelineError as error:
+                    if options.on_bad_record == "fail":
+                        raise
+                    unknown = unknown or error  # the next row may tell
+                    bad_record(job, table, row, "it has no known column", shown_row(row))
+                    continue
                 if shape != "text":
                     writer = stack.enter_context(RecordWriter(job, table, shape))
                     if not writer.is_wanted:
@@ -129,14 +140,17 @@ def take_rows(job: Job, table: Table, rows: Generator[Row | BadRow]) -> None:
             except BadExample as error:
                 bad_record(job, table, row, error.reason, shown_row(row))
                 continue
+            if sampler.is_full:
+                register.count("sources stopped at --limit")
+                break
             if not sampler.takes():
                 register.count("not sampled")
-                if sampler.is_full:
-                    break
             elif writer is not None:
                 writer.add(example)
             else:
                 add_text(job, table, row.place, example, seen_ids)
+        if shape is None and unknown is not None:
+            raise unknown
         if writer is not None:
             writer.finish()
 
@@ -166,6 +180,7 @@ def recognised(table: Table, row: Row, options: Options) -> Shape:
 def bad_record(job: Job, table: Table, row: Row | BadRow, reason: str, raw: str) -> None:
     """Do about a bad record what --on-bad-record says."""
     register, options = job.register, job.options
+    job.is_read_in_part()
     if options.on_bad_record == "fail":
         raise PipelineError(
             f"{place_of(table, row)}: {reason.rstrip('.')}.",
@@ -205,6 +220,7 @@ def add_text(
     name = register.name(f"{table.stem}-{own}", f"{table.origin}#{own}")
     key = fingerprint([VERSION, example["text"], about, options.rights])
     if not register.wants(name, key):
+        register.describe(name, job.about)
         return
     row = {
         "id": name.removesuffix(".txt"), "title": about.get("title"),
@@ -247,6 +263,7 @@ class RecordWriter:
         self._sampler, self._seen = sampler, sampler.seen
         self.is_wanted = register.wants(self._name, self._key)
         if not self.is_wanted:
+            register.describe(self._name, job.about)
             there = register.run.row(self._name) or {}
             sampler.skip(int(there.get("rows", 0)), int(there.get("records", 0)))
         self._file = self._path.open("wb")

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.acquisition.ahead import ahead
+from pipeline.acquisition.labels import mark_of
 from pipeline.acquisition.options import Sampler
-from pipeline.acquisition.register import Register, mark_of
+from pipeline.acquisition.register import Register
 from pipeline.acquisition.summary import SHORT
 from pipeline.books.addresses import RequestFailed, host_of, is_main_site, redacted
 from pipeline.books.archive import read_archive

@@ -7,6 +7,7 @@ s3://bucket/train.{1..32}.jsonl.gz   any address that fsspec knows
 user/dataset                         a dataset of the Hugging Face Hub
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -51,9 +52,12 @@ class Source:
         """What is the same in every run for the same place, however it was spelled."""
         if self.alias:
             return self.alias
-        return (
-            str(Path(self.place).expanduser().absolute()) if _is_there(self.place) else self.place
-        )
+        if self.kind == "series" or "://" in self.place:
+            return self.place
+        if self.kind == "hub" and not _is_there(self.place):
+            return self.place
+        # Not resolve(): patterns keep their signs, links the names that they were given.
+        return os.path.abspath(os.path.expanduser(self.place))  # noqa: PTH100, PTH111
 
 
 def parse_sources(

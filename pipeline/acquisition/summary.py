@@ -9,7 +9,7 @@ SHORT = "fewer than asked for"
 SUMMED_UP = (
     "fetched", "already there", "of earlier runs", "deleted by hand", "kept as a person left them",
     "refused", "renewed", "not changed", GONE, "bad records skipped", "quarantined", "not sampled",
-    SHORT,
+    "named twice", "sources stopped at --limit", SHORT,
 )  # fmt: skip
 _REASONS = 5  # that are shown; all of them are in the file
 

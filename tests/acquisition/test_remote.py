@@ -199,3 +199,24 @@ def test_a_subset_of_a_hub_dataset_is_a_set_of_its_own(
             acquire(tmp_path / subset, source=["user/tales"], subset=subset)
     kept = [text(tmp_path / s, name) for s in ("a", "b") for name in names(tmp_path / s)]
     assert kept == ["A.", "B."]
+
+
+def test_an_object_that_two_sources_name_is_one_text_and_held_out_if_either_says_so(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    fill(s3, 4)
+    acquire(tmp_path, source=["s3://lib/tales/=1", "s3://lib/tales/tale {1..2}.txt=0"])
+    assert [row["weight"] for row in rows(tmp_path)] == [0.0, 0.0, 1.0, 1.0]
+
+
+def test_a_table_that_a_series_lists_may_be_missing_or_change(s3: S3Server, tmp_path: Path) -> None:
+    s3.put("lib", "a.jsonl", b'{"prompt": "P", "completion": " C"}\n')
+    s3.put("lib", "part_1.json", json.dumps(["a.jsonl", "gone.jsonl"]).encode())
+    series = ["s3://lib/part_{segment_number}.json"]
+    with pytest.raises(PipelineError, match=r"gone\.jsonl"):
+        acquire(tmp_path, series=series)
+    acquire(tmp_path, series=series, missing_keys=MissingKeys.SKIP)
+    assert "gone.jsonl" in rows(tmp_path, "refused.jsonl")[0]["what"]
+    s3.put("lib", "a.jsonl", b'{"prompt": "P", "completion": " another"}\n')
+    acquire(tmp_path, series=series, missing_keys=MissingKeys.SKIP, refresh=True)
+    assert "another" in text(tmp_path, "a.completion.jsonl")

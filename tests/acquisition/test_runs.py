@@ -275,3 +275,107 @@ def test_a_saved_dataset_is_read_again_when_it_changes(tmp_path: Path) -> None:
     Dataset.from_list([{"text": "Two."}]).save_to_disk(str(saved))
     acquire(tmp_path / "data", source=[str(saved)])
     assert [text(tmp_path / "data", name) for name in names(tmp_path / "data")] == ["Two."]
+
+
+# --- what a second review found -------------------------------------------------------------------
+
+
+def weights(data: Path) -> dict[str, Any]:
+    return {row["file"]: row["weight"] for row in rows(data)}
+
+
+def test_a_text_that_is_held_out_on_a_later_run_is_held_out(tmp_path: Path) -> None:
+    data, source = tmp_path / "data", folder(tmp_path / "a", x="X.\n", y="Y.\n")
+    acquire(data, source=[source])
+    acquire(data, source=[source, f"{source}/y.txt=0"])
+    assert weights(data) == {"x.txt": None, "y.txt": 0.0}
+    assert counts(data)["already there"] == 2
+    acquire(data, source=[source])
+    assert weights(data) == {"x.txt": None, "y.txt": None}
+    acquire(data, source=[f"{source}/*.txt=0.5", f"{folder(tmp_path / 'b', z='Z.')}=0.5"])
+    assert weights(data) == {"x.txt": 0.5, "y.txt": 0.5, "z.txt": 0.5}
+
+
+def test_two_folders_with_one_relative_pattern_are_two_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    for name in ("one", "two"):
+        folder(tmp_path / name / "books", **{name: f"{name}.\n"})
+        monkeypatch.chdir(tmp_path / name)
+        acquire(data, source=["books/*.txt"])
+    assert names(data) == ["one.txt", "two.txt"]
+
+
+def test_tables_that_are_left_alone_or_not_understood_lose_nothing(tmp_path: Path) -> None:
+    data, source = tmp_path / "data", tmp_path / "t"
+    source.mkdir()
+    jsonl(source / "x.jsonl", {"text": "A."}, {"text": "B."})
+    jsonl(source / "y.jsonl", {"text": "C."})
+    acquire(data, source=[str(source)])
+    jsonl(source / "x.jsonl", {"words": "A."}, {"words": "B."})
+    acquire(data, source=[str(source)])
+    assert len(names(data)) == 3
+    jsonl(source / "x.jsonl", {"text": "A."}, {"text": None})
+    acquire(data, source=[str(source)], on_bad_record=OnBadRecord.SKIP)
+    assert len(names(data)) == 3
+    (source / "note.txt").write_text("A note.\n")
+    acquire(data, source=[str(source)])
+    assert len(names(data)) == 4
+
+
+def test_weights_may_follow_the_sample_library(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    acquire(data)
+    a, b = folder(tmp_path / "a", x="X.\n"), folder(tmp_path / "b", y="Y.\n")
+    acquire(data, source=[f"{a}=0.7", f"{b}=0.3"])
+    assert weights(data) == {"x.txt": 0.7, "y.txt": 0.3}
+
+
+def test_a_source_without_text_leaves_what_was_complete_as_it_was(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    acquire(data)
+    before = snapshot(data)
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(PipelineError, match="1 left out"):
+        acquire(data, source=[str(tmp_path / "empty.txt")])
+    assert snapshot(data) == before
+
+
+def test_facts_in_the_catalogue_are_those_of_the_files(tmp_path: Path) -> None:
+    data, source = tmp_path / "data", folder(tmp_path / "a", x="One.\n")
+    acquire(data, source=[source])
+    path = data / "1_raw" / "catalog.jsonl"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"title": "Mine"}) + "\n")
+    folder(tmp_path / "a", x="One, changed.\n")
+    acquire(data, source=[source])
+    (row,) = rows(data)
+    assert (row["title"], row["bytes"]) == ("Mine", len("One, changed.\n"))
+
+
+def test_lists_that_a_person_worked_on_stop_nothing_and_lose_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    good = {"prompt": "P", "completion": " C"}
+    table = jsonl(tmp_path / "a.jsonl", good, {"prompt": "one"}, {"prompt": "two"})
+    (tmp_path / "empty.txt").write_text("")
+    sources = [table, str(tmp_path / "empty.txt")]
+    acquire(data, source=sources, on_bad_record=OnBadRecord.QUARANTINE)
+    for name in ("quarantine.jsonl", "refused.jsonl"):
+        path = data / "1_raw" / name
+        path.write_text("a note of my own\n" + path.read_text())
+    jsonl(tmp_path / "a.jsonl", good, good, {"prompt": "three"})
+    acquire(data, source=sources, on_bad_record=OnBadRecord.QUARANTINE)
+    kept = (data / "1_raw" / "quarantine.jsonl").read_text().splitlines()
+    assert kept[-1] == "a note of my own" or "a note of my own" in kept
+    assert sum("three" in line for line in kept) == 1
+    assert not [line for line in kept if "two" in line]
+
+
+def test_a_first_row_without_text_is_a_bad_record_like_others(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    table = jsonl(tmp_path / "a.jsonl", {"note": "about this file"}, {"text": "One."})
+    acquire(data, source=[table], on_bad_record=OnBadRecord.SKIP)
+    assert [text(data, name) for name in names(data)] == ["One."]
+    assert counts(data)["bad records skipped"] == 1
+    with pytest.raises(PipelineError, match="its columns are: note"):
+        acquire(tmp_path / "strict", source=[table])
