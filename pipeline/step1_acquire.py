@@ -161,7 +161,8 @@ def acquire(
     """Bring texts into `1_raw`: your own, from any place, books by topic, or the sample library.
 
     Without --source, --series, --topic, --search or --ids the sample library is taken: twelve
-    short gothic tales. A second run fetches only what is not there yet. Files of earlier runs stay.
+    short gothic tales. A second run fetches only what is not there yet. Texts of other sources
+    stay; what a source no longer has goes, unless you edited it.
     """
     workspace = Workspace(data_dir)
     wanted = Wanted(
@@ -210,7 +211,8 @@ def acquire(
                             fetch_books(register, wanted, storage, Sampler(limit, fraction))
         except PipelineError as error:
             # All that is asked for is there, but for what could not be had before either.
-            if run is None or refresh or isinstance(error, Stopped) or not run.was_complete:
+            again = refresh or force or overwrite_edited or restore_deleted
+            if run is None or again or isinstance(error, Stopped) or not run.was_complete:
                 raise
             warn(f"{error.message} What is in {run.directory} stands as it is.")
             return

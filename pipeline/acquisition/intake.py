@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.acquisition.documents import Refused, as_document, stem
 from pipeline.acquisition.entries import (
+    MAGIC,
     find,
     is_local,
     is_named,
@@ -86,11 +87,14 @@ def take_series(job: Job) -> None:
 def take_listed_table(job: Job, entry: Entry) -> None:
     """Bring in a table that a series lists, or do about a missing one what the user chose."""
     try:
-        (found,) = job.storage.expand(entry.url)  # with its version, to know it again
+        if not any(sign in entry.url for sign in MAGIC):  # else it would be taken for a pattern
+            (entry,) = job.storage.expand(entry.url)  # with its version, to know it again
+        elif not job.storage.exists(entry.url):
+            raise PipelineError(f"{entry.shown} does not exist.")
     except PipelineError as error:
         missing(job, entry, error)
     else:
-        take_table(job, found, is_named=True)
+        take_table(job, entry, is_named=True)
 
 
 def missing(job: Job, entry: Entry, error: PipelineError, *, counted: bool = False) -> None:

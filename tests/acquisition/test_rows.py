@@ -184,3 +184,11 @@ def test_a_series_of_local_lists_is_read_to_its_end(tmp_path: Path) -> None:
     assert {row["file"]: row["segment"] for row in rows(tmp_path / "data")} == {
         "doc1.txt": 1, "doc2.txt": 2,
     }  # fmt: skip
+
+
+def test_a_listed_table_whose_name_looks_like_a_pattern_is_one_table(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a[1].jsonl", {"text": "One."})
+    jsonl(tmp_path / "a1.jsonl", {"text": "Two."})
+    (tmp_path / "part_1.json").write_text(json.dumps(["a[1].jsonl"]))
+    acquire(tmp_path / "data", series=[str(tmp_path / "part_{segment_number}.json")])
+    assert [text(tmp_path / "data", name) for name in names(tmp_path / "data")] == ["One."]

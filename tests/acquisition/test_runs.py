@@ -84,6 +84,8 @@ def test_a_host_that_is_not_there_is_one_books_trouble(
         assert len(names(tmp_path)) == 3
         assert "Book 2 (2)" in rows(tmp_path, "refused.jsonl")[0]["what"]
         url = server.url
+    with pytest.raises(PipelineError):
+        acquire(tmp_path, topic="horror", num_records=4, gutendex_url=url, force=True)
     capsys.readouterr()
     acquire(tmp_path, topic="horror", num_records=4, gutendex_url=url)
     assert "stands as it is" in capsys.readouterr().err, "no network, but all the rest is there"
