@@ -24,6 +24,8 @@ REFUSED = "refused.jsonl"
 QUARANTINE = "quarantine.jsonl"
 MISSED = "not fetched"  # refused for now, and asked for again next time
 EDITABLE = ("title", "authors", "languages", "subjects", "rights")  # in the catalogue, by hand
+LEFT = "kept as a person left them"
+TAKEN = ("fetched", "already there", "deleted by hand", LEFT)
 GONE = "gone from their source"
 _TRIES = 2  # in two runs
 SHOWN = 20  # refusals that are shown one by one; all of them are in the file
@@ -166,7 +168,7 @@ class Register:
     def _added(self, written: bool) -> None:
         if not written:  # a person's file stands there
             self.count("fetched", -1)
-            self.count("kept as a person left them")
+            self.count(LEFT)
 
     # --- what is not taken ----------------------------------------------------------------------
 
@@ -228,9 +230,7 @@ class Register:
         Raises PipelineError if there is nothing to put into the catalogue.
         """
         run, counts = self.run, self.run.counts
-        is_empty = not any(
-            counts.get(word) for word in ("fetched", "already there", "deleted by hand")
-        )
+        is_empty = not any(counts.get(word) for word in TAKEN)
         if is_empty and run.has_left_all_as_it_was:
             raise self._nothing()
         self._write_lists()

@@ -2,12 +2,12 @@
 
 import json
 
-from pipeline.acquisition.register import GONE, QUARANTINE, REFUSED
+from pipeline.acquisition.register import GONE, LEFT, QUARANTINE, REFUSED
 from pipeline.run import StageRun
 
 SHORT = "fewer than asked for"
 SUMMED_UP = (
-    "fetched", "already there", "of earlier runs", "deleted by hand", "kept as a person left them",
+    "fetched", "already there", "of earlier runs", "deleted by hand", LEFT,
     "refused", "renewed", "not changed", GONE, "bad records skipped", "quarantined", "not sampled",
     "named twice", "sources stopped at --limit", SHORT,
 )  # fmt: skip

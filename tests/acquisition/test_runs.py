@@ -279,6 +279,15 @@ def test_a_saved_dataset_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert [text(tmp_path / "data", name) for name in names(tmp_path / "data")] == ["Two."]
 
 
+def test_a_file_put_there_by_hand_is_kept_before_one_of_its_name(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "1_raw").mkdir(parents=True)
+    (data / "1_raw" / "x.txt").write_text("Mine.\n")
+    acquire(data, source=[folder(tmp_path / "a", x="Theirs.\n")])
+    assert text(data, "x.txt") == "Mine.\n"
+    assert counts(data)["kept as a person left them"] == 1
+
+
 # --- what a second review found -------------------------------------------------------------------
 
 
