@@ -179,8 +179,8 @@ def test_three_real_books_become_a_model(tmp_path: Path, shared_books: Path) -> 
     books = [shared_books / name for name in ("932.txt", "1064.txt", "10007.txt")]
     sources = [item for book in books for item in ("--source", book)]
     pipeline(
-        "all", *sources, "--max-steps", 3, "--sequence-length", 256, "--eval-tokens", 512,
-        "--sample-tokens", 20, "--data-dir", tmp_path,
+        "all", *sources, "--max-steps", 3, "--sequence-length", 128, "--eval-tokens", 256,
+        "--sample-tokens", 8, "--data-dir", tmp_path,
     )  # fmt: skip
     proof = json.loads((tmp_path / "7_gguf" / "proof.json").read_text())
     (gguf,) = proof["files"].values()

@@ -63,7 +63,9 @@ def test_every_picture_and_file_that_the_readme_names_is_there() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_make_demo_prints_both_completions_and_a_better_score(clone: Path) -> None:
-    printed = shell(DEMO[0], clone)
+    # Less than half of the training and a quarter of the scoring show the same.
+    shorter = {"PIPELINE_TRAIN_EPOCHS": "0.4", "PIPELINE_TRAIN_EVAL_TOKENS": "1024"}
+    printed = shell(DEMO[0], clone, **shorter)
     before, after = re.search(r"base model (\d\.\d+)\n\s+adapter +(\d\.\d+)", printed).groups()  # type: ignore[union-attr]
     assert float(after) < float(before), printed
     assert "I was walking on the shore, when I saw something peculiar burrowing" in printed
