@@ -239,7 +239,7 @@ def test_killed_while_chunking_the_same_command_starts_the_stage_again(
 
 
 def test_ctrl_c_stops_with_everything_saved(tmp_path: Path) -> None:
-    with GutendexServer(delay=0.3) as server:
+    with GutendexServer(delay=1.0) as server:  # seven seconds are left after the first
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli", "acquire", "--topic", "horror",
              "--num-records", "8", "--pause", "0", "--gutendex-url", server.url,
