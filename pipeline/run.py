@@ -112,7 +112,7 @@ class StageRun(Outputs):
         self._begun = ""  # when this run's record was first written
         self._before = before
         self.condition: Condition = workspace.examine(
-            stage, settings=settings, inputs=inputs, version=version
+            stage, settings=settings, inputs=inputs, version=version, record=before
         )
         asked = force or unfinished or (overwrite_edited and bool(self.condition.edited))
         asked = asked or (restore_deleted and bool(self.condition.deleted))

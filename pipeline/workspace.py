@@ -203,13 +203,15 @@ class Workspace:
         settings: dict[str, Any] | None = None,
         inputs: list[FileFact] | None = None,
         version: int | None = None,
+        record: Record | None = None,
     ) -> Condition:
         """Compare the stage's record with what is there now.
 
         What is not given is not compared, except `inputs` of a stage that reads another one.
+        `record` is the stage's, where it has been read already.
         """
         spec = STAGES[stage]
-        record = self.record(stage)
+        record = record or self.record(stage)
         if record is None:
             return Condition("missing", ["it has not run"])
         found = self._hand(stage, record)

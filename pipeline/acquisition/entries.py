@@ -53,11 +53,11 @@ def sort_out(place: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[En
 
     Raises PipelineError if nothing is left.
     """
-    tables = [entry for entry in entries if is_of(entry.name, FORMATS)]
+    others, tables = parted(entries)
     if is_named(place, entries):
-        return [entry for entry in entries if entry not in tables], tables
+        return others, tables
     tables = [entry for entry in tables if entry.name not in OUR_OWN]
-    documents = [entry for entry in entries if is_of(entry.name, DOCUMENT_SUFFIXES)]
+    documents = [entry for entry in others if is_of(entry.name, DOCUMENT_SUFFIXES)]
     if tables and all(_ABOUT_THE_FOLDER.match(entry.name) for entry in documents):
         documents = []
     if documents and tables:
@@ -73,6 +73,14 @@ def sort_out(place: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[En
             "Name a file, or a pattern such as 'folder/*.log', to have it whatever its suffix is.",
         )
     return documents, tables
+
+
+def parted(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """What is no table by its name, and what is one."""
+    sides: tuple[list[Entry], list[Entry]] = ([], [])
+    for entry in entries:
+        sides[is_of(entry.name, FORMATS)].append(entry)
+    return sides
 
 
 def is_of(name: str, suffixes: Iterable[str]) -> bool:

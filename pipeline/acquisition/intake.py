@@ -14,7 +14,7 @@ from pipeline.acquisition.entries import (
     find,
     is_local,
     is_named,
-    is_of,
+    parted,
     retrieved_at,
     shown_source,
     sort_out,
@@ -27,7 +27,6 @@ from pipeline.acquisition.rows import take_hub_dataset, take_table
 from pipeline.acquisition.sources import Source
 from pipeline.console import progress
 from pipeline.corpus.series import read_series
-from pipeline.corpus.tables import FORMATS
 from pipeline.errors import PipelineError
 from pipeline.files import fingerprint, sha256_bytes
 from pipeline.storage import Entry
@@ -54,7 +53,7 @@ def take_sources(
     for source, share in ordered:
         job = Job(register, source, storage, options, Sampler(share, options.fraction))
         if is_part(share, options.fraction):
-            job.is_read_in_part()
+            job.read_in_part()
         if source.kind == "hub":
             take_hub_dataset(job, listed.get(source.place, []))
         elif source.kind == "series":
@@ -63,10 +62,11 @@ def take_sources(
             entries = listed.get(source.place) or find(storage, source)
             documents, tables = sort_out(source.place, entries)
             if len(documents) + len(tables) < len(entries):
-                job.is_read_in_part()
+                job.read_in_part()
             take_documents(job, documents)
+            named = is_named(source.place, entries)
             for entry in tables:
-                take_table(job, entry, is_named=is_named(source.place, entries))
+                take_table(job, entry, is_named=named)
 
 
 def take_series(job: Job) -> None:
@@ -77,9 +77,8 @@ def take_series(job: Job) -> None:
     for segment in series:
         job.register.count("segments")
         part = replace(job, segment=segment.number)
-        entries = [Entry(url) for url in segment.keys]
-        tables = [entry for entry in entries if is_of(entry.name, FORMATS)]
-        take_documents(part, [entry for entry in entries if entry not in tables])
+        documents, tables = parted([Entry(url) for url in segment.keys])
+        take_documents(part, documents)
         for entry in tables:
             take_listed_table(part, entry)
 
@@ -107,7 +106,7 @@ def missing(job: Job, entry: Entry, error: PipelineError, *, counted: bool = Fal
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Due:
     """A document that is to be read: its file name, what it is made from, and whether an earlier
     version is there already."""
 
@@ -129,7 +128,7 @@ def take_documents(job: Job, entries: Sequence[Entry]) -> None:
             take_body(job, one, body)
 
 
-def choose(job: Job, entries: Sequence[Entry]) -> list[Wanted]:
+def choose(job: Job, entries: Sequence[Entry]) -> list[Due]:
     """The documents that are to be read."""
     register, options = job.register, job.options
     wanted = []
@@ -146,11 +145,11 @@ def choose(job: Job, entries: Sequence[Entry]) -> list[Wanted]:
         # Where a server does not tell versions apart, only reading shows what has changed.
         unknown = options.refresh and entry.version is None and not is_local(entry)
         if plan == "write" or (plan == "current" and unknown):
-            wanted.append(Wanted(entry, name, key, plan == "current"))
+            wanted.append(Due(entry, name, key, plan == "current"))
     return wanted
 
 
-def take_body(job: Job, one: Wanted, body: bytes | PipelineError) -> None:
+def take_body(job: Job, one: Due, body: bytes | PipelineError) -> None:
     """Write one document, or refuse it."""
     register, entry = job.register, one.entry
     if isinstance(body, PipelineError):

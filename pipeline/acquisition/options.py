@@ -103,6 +103,6 @@ class Job:
             "place": mark_of(self.source.identity), "segment": self.segment,
         }  # fmt: skip
 
-    def is_read_in_part(self) -> None:
+    def read_in_part(self) -> None:
         """Note that not all of the source was understood: what is missing of it is not gone."""
         self.register.read_in_part.add(mark_of(self.source.identity))

@@ -63,7 +63,7 @@ def take_table(job: Job, entry: Entry, *, is_named: bool) -> None:
     except UnknownShape as error:
         if is_named:
             raise
-        job.is_read_in_part()
+        job.read_in_part()
         reason = error.message.removeprefix(f"{table.label} ")
         register.refuse(entry.shown, f"it {reason}", counted=False)
 
@@ -180,7 +180,7 @@ def recognised(table: Table, row: Row, options: Options) -> Shape:
 def bad_record(job: Job, table: Table, row: Row | BadRow, reason: str, raw: str) -> None:
     """Do about a bad record what --on-bad-record says."""
     register, options = job.register, job.options
-    job.is_read_in_part()
+    job.read_in_part()
     if options.on_bad_record == "fail":
         raise PipelineError(
             f"{place_of(table, row)}: {reason.rstrip('.')}.",

@@ -18,7 +18,33 @@ _GROUP_OVERHEAD = 8_000  # bytes of a row group that are not rows: headers, foot
 _TEMPORARY_PREFIX = ".tmp-"
 
 
-class ParquetFiles:
+class Writer:
+    """Something that is written in a `with` block: closed when it ends well, else discarded."""
+
+    def close(self) -> list[Path]:
+        """Finish what was written, and return the paths of the files."""
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+class ParquetFiles(Writer):
     """Writes row groups as `STEM-00000-of-0000N.parquet` into an existing directory.
 
     N is known at the end only, so shards have temporary names until then; if the `with` block
@@ -48,20 +74,6 @@ class ParquetFiles:
         self._file: BinaryIO | None = None
         self._parquet: Any = None
         self._groups = 0  # in this shard
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
     def write_group(self, rows: list[dict[str, Any]], size: int) -> None:
         """Write rows, of `size` bytes before compression, as one row group."""

@@ -4,17 +4,15 @@ A record is held out or not by a hash of its content, so that equal records are 
 the choice depends on nothing else. Memory holds one row group.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pipeline.console import progress
 from pipeline.corpus.examples import Shape
-from pipeline.corpus.parquet_files import ParquetFiles
+from pipeline.corpus.parquet_files import ParquetFiles, Writer
 from pipeline.corpus.record_files import KINDS, bare_name, characters, kind_of, read_records
+from pipeline.corpus.splits import chance
 from pipeline.files import encode_json
 
 SPLITS = ("train", "validation")
@@ -79,7 +77,7 @@ def write_record_files(
     return rows, counts
 
 
-class RecordShards:
+class RecordShards(Writer):
     """Writes the records of one kind into an existing directory, split, in a stream.
 
     `fraction` of them, chosen by `seed`, is held out. Use it in a `with` block; `counts` says how
@@ -90,33 +88,27 @@ class RecordShards:
         self.counts = dict.fromkeys(SPLITS, 0)
         self._fraction = fraction
         self._seed = seed
-        self._stack = ExitStack()
         self._groups: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         self._sizes = dict.fromkeys(SPLITS, 0)
         self._files = {
-            split: self._stack.enter_context(
-                ParquetFiles(
-                    directory, f"{kind}-{split}", record_schema(kind),
-                    dictionary=["document_id", "collection", "source", "rights"],
-                    statistics=["document_id", "record"],
-                )
+            split: ParquetFiles(
+                directory, f"{kind}-{split}", record_schema(kind),
+                dictionary=["document_id", "collection", "source", "rights"],
+                statistics=["document_id", "record"],
             )
             for split in SPLITS
         }  # fmt: skip
 
-    def __enter__(self) -> Self:
-        return self
+    def close(self) -> list[Path]:
+        """Write what is left, give the shards their names, and return their paths."""
+        for split in SPLITS:
+            self._end_group(split)
+        return [path for files in self._files.values() for path in files.close()]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            for split in SPLITS:
-                self._end_group(split)
-        self._stack.__exit__(kind, error, traceback)
+    def discard(self) -> None:
+        """Remove what was written."""
+        for files in self._files.values():
+            files.discard()
 
     def add(
         self, document_id: str, number: int, record: Mapping[str, Any], about: Mapping[str, Any]
@@ -137,5 +129,4 @@ class RecordShards:
         self._groups[split], self._sizes[split] = [], 0
 
     def _is_held_out(self, record: Mapping[str, Any]) -> bool:
-        digest = hashlib.sha256(f"{self._seed}\0".encode() + encode_json(record)).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64 < self._fraction
+        return chance(f"{self._seed}\0".encode() + encode_json(record)) < self._fraction

@@ -8,16 +8,15 @@ the layout.
 Equal documents give equal bytes. Memory holds one row group: 8 MB of text on average, 64 at most.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pipeline.corpus.documents import Document, find_splits, read_documents
-from pipeline.corpus.parquet_files import SHARD_BYTES, ParquetFiles
+from pipeline.corpus.parquet_files import SHARD_BYTES, ParquetFiles, Writer
+from pipeline.corpus.splits import chance
 from pipeline.errors import PipelineError
 
 __all__ = ["Chunk", "Document", "ShardWriter", "chunk_schema", "find_splits", "read_documents"]
@@ -67,7 +66,7 @@ def chunk_schema() -> Any:
     )
 
 
-class ShardWriter:
+class ShardWriter(Writer):
     """Writes documents as `SPLIT-00000-of-0000N.parquet` into an existing directory, in a stream.
 
         with ShardWriter(directory, "train") as writer:
@@ -105,20 +104,6 @@ class ShardWriter:
     def rows(self) -> int:
         """Rows in finished row groups."""
         return self._files.rows
-
-    def __enter__(self) -> "ShardWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
     def write_document(self, chunks: Sequence[Chunk]) -> None:
         """Write the chunks of one document, or of a part of it.
@@ -176,5 +161,4 @@ def _check(chunk: Chunk, after: Chunk | None) -> int:
 
 def _ends_group(document_id: str, size: int, row_group_bytes: int) -> bool:
     """Whether a row group ends after this document: with chance `size / row_group_bytes`."""
-    digest = hashlib.sha256(document_id.encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < size / row_group_bytes
+    return chance(document_id.encode()) < size / row_group_bytes

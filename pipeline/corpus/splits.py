@@ -80,5 +80,10 @@ def tail_split(
     return list(chunks[:cut]), list(chunks[cut:])
 
 
+def chance(data: bytes) -> float:
+    """A number from 0 to below 1 that looks drawn at random, and is the same for equal bytes."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big") / 2**64
+
+
 def _rank(seed: int, document_id: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{document_id}".encode(errors="surrogatepass")).digest()

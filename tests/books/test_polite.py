@@ -16,24 +16,10 @@ import pytest
 from pipeline.books.polite import PoliteSession, RequestFailed, is_main_site, redacted
 from pipeline.books.quota import DailyQuota
 from pipeline.errors import PipelineError
+from tests.books.catalogue_client import Clock
 from tests.gutendex_server import Faults, GutendexServer
 
 HERE = ("127.0.0.1",)  # plays the main site
-
-
-class Clock:
-    """Time that passes only while one sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.waits: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now += seconds
 
 
 def session(clock: Clock | None = None, **options: Any) -> PoliteSession:
