@@ -3,190 +3,110 @@
 pipeline all --source my-books        everything that is not up to date, in order
 pipeline chunk --chunk-size 4000      one stage
 pipeline status                       what is done, what is stale, what to run next
+pipeline inspect --search "the vault" what is in the chunks
+pipeline convert IN.parquet OUT.csv   texts from one format into another
 pipeline generate "It was a dark"     the finished model goes on
+
+A command's module is loaded when that command is run: a list of commands needs none of them.
 """
 
 import inspect
-import shlex
-from dataclasses import fields
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from pipeline import console
-from pipeline.command import (
-    DEFAULT_DATA_DIR,
-    DataDir,
-    StageFunction,
-    add_stage,
-    as_command,
-    make_app,
-    merge_parameters,
-    stage_options,
-    unwrapped,
-    values_of,
-)
-from pipeline.corpus.series_build import build_series
-from pipeline.errors import PipelineError, UsageError
-from pipeline.export.llama import complete
-from pipeline.status import survey, table
-from pipeline.step1_acquire import acquire
-from pipeline.step2_preprocess import check_rules, preprocess
-from pipeline.step3_chunk import chunk, minimum_of
-from pipeline.step4_upload import check_target, upload
-from pipeline.step6_train import train
-from pipeline.step7_quantize import chosen_kinds, quantize
-from pipeline.step8_modelfile import SAMPLE, modelfile
-from pipeline.training.base_model import check_base_model
-from pipeline.training.settings import TrainSettings
-from pipeline.workspace import Workspace
-
-STAGE_FUNCTIONS: tuple[StageFunction, ...] = (
-    acquire,
-    preprocess,
-    chunk,
-    upload,
-    train,
-    quantize,
-    modelfile,
-)
+from pipeline.command import as_command, make_app, merge_parameters, stage_options, unwrapped
 
 
-def all_stages(**values: Any) -> None:
-    """Run every stage that is not up to date, in order: books in, a model that answers out.
+@dataclass(frozen=True)
+class Entry:
+    """A command: what it does in a line, and the function that does it, as `module:name`."""
 
-    Takes the options of all stages. It stops at the first failure; the same command continues
-    there. With no options at all it makes a small model from the sample library.
-    """
-    check_options(values)
-    for function in STAGE_FUNCTIONS:
-        try:
-            function(**values_of(function, values))
-        except UsageError:
-            raise  # the same command would not continue
-        except PipelineError as error:
-            if function is STAGE_FUNCTIONS[0]:
-                raise
-            name = function.__name__
-            way_out = f"The stages before `{name}` are done: the same command continues there."
-            error.hint = f"{error.hint} {way_out}" if error.hint else way_out
-            raise
-    sample = Workspace(values["data_dir"]).directory("modelfile") / SAMPLE
-    typer.echo("\n" + sample.read_text("utf-8").rstrip())
+    summary: str
+    place: str
+
+    def load(self) -> Callable[..., None]:
+        """Import the function."""
+        module, _, name = self.place.partition(":")
+        function: Callable[..., None] = getattr(import_module(f"pipeline.{module}"), name)
+        return function
 
 
-def check_options(values: dict[str, Any]) -> None:
-    """Raise UsageError or PipelineError for what a later stage would only refuse hours from now."""
-    check_rules(values["skip_rule"])
-    minimum_of(values["chunk_size"], values["minimum_size"])
-    check_target(values["repo_id"])
-    wanted = values_of(train, values)
-    names = {field.name for field in fields(TrainSettings)} & wanted.keys()
-    given = {name: wanted[name] for name in names if wanted[name] is not None}
-    TrainSettings(**given).check()
-    check_base_model(values["base_model"], values["train_revision"])
-    chosen_kinds(values["quantization"])
+STAGES = {
+    "acquire": Entry("1: get texts, byte for byte, into 1_raw.", "step1_acquire:acquire"),
+    "preprocess": Entry("2: clean them into 2_preprocessed.", "step2_preprocess:preprocess"),
+    "chunk": Entry("3: cut them into the Parquet files of 3_chunks.", "step3_chunk:chunk"),
+    "upload": Entry(
+        "4: make the dataset repository 4_dataset; push it if asked to.", "step4_upload:upload"
+    ),
+    "train": Entry("6: train an adapter on it, and score it, in 6_adapter.", "step6_train:train"),
+    "quantize": Entry("7: merge and quantize it to a GGUF in 7_gguf.", "step7_quantize:quantize"),
+    "modelfile": Entry(
+        "8: put it into 8_ollama with its Modelfile, and ask it.", "step8_modelfile:modelfile"
+    ),
+}
+OTHERS = {
+    "all": Entry("Run every stage that is not up to date, in order.", "chain:all_stages"),
+    "status": Entry("Show what is done, what is stale, and what to run next.", "tools:status"),
+    "inspect": Entry(
+        "Show what is in the chunks: sizes, tokens, steps, a phrase, the ledger.",
+        "tools:inspect_data",
+    ),
+    "convert": Entry("Write texts or records in another format.", "tools:convert_data"),
+    "generate": Entry("Let the finished model go on from a prompt.", "tools:generate"),
+    "series": Entry("Series of segment lists, for corpora in object storage.", "tools:build"),
+}
+COMMANDS = {**STAGES, **OTHERS}
 
 
-def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show every stage: its state and why, what it made, when, and the command to run next.
+class KnownOptions(Mapping[str, set[str]]):
+    """The options of each stage, against which a settings file is checked."""
 
-    A stage is fresh, stale (its input changed), edited (by hand, which is kept), partial (stopped
-    half-way) or missing. What settings a stage is to have is known only when it runs.
-    """
-    workspace = Workspace(data_dir)
-    stages = survey(workspace)
-    console.print_table(table(stages))
-    following = next((stage.name for stage in stages if not stage.condition.holds), None)
-    place = "" if data_dir == DEFAULT_DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
-    if following is None:
-        typer.echo(f'Everything is up to date. Try it: pipeline generate "It was late"{place}')
-    else:
-        typer.echo(f"Next: pipeline {following}{place}")
-    workspace.hashes.save()
+    def __getitem__(self, stage: str) -> set[str]:
+        return stage_options(STAGES[stage].load())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(STAGES)
+
+    def __len__(self) -> int:
+        return len(STAGES)
 
 
-def generate(
-    prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    gguf: Annotated[
-        Path | None, typer.Option(help="Another GGUF than that of the data directory.")
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at the most.")] = 200,
-    temperature: Annotated[
-        float, typer.Option(min=0, help="0 always takes the likeliest word; 1 dares more.")
-    ] = 0.6,
-    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
-) -> None:
-    """Complete a prompt with the finished model. It continues the text; it does not answer it."""
-    workspace = Workspace(data_dir)
-    model = gguf or next(iter(workspace.files("modelfile", ["*.gguf"])), None)
-    if model is None:
-        raise PipelineError(
-            f"{workspace.directory('modelfile')} has no GGUF yet.", "Run `pipeline all` first."
-        )
-    typer.echo(prompt, nl=False)
-    complete(
-        model,
-        prompt,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        on_text=lambda text: typer.echo(text, nl=False),
-    )
-    typer.echo()
+class LazyGroup(TyperGroup):
+    """Lists commands by their summaries, and loads the one that is run."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, entry in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=entry.summary))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that `args` begin with, loaded, and the other arguments."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load(name or ""), rest
 
 
-def build(
-    documents: Annotated[
-        str, typer.Argument(help="Where the documents are: a prefix, folder or pattern.")
-    ],
-    to: Annotated[
-        str, typer.Option(help="The lists: 's3://bucket/lists/part_{segment_number}.json.gz'.")
-    ],
-    segments: Annotated[int, typer.Option(min=1, help="How many lists.")] = 1,
-    base: Annotated[
-        str | None,
-        typer.Option(help="What keys are relative to (default: the bucket, or the lists' folder)."),
-    ] = None,
-    shuffle_seed: Annotated[
-        int | None, typer.Option(help="Shuffle the documents by this seed (default: sorted).")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace lists that are there.")
-    ] = False,
-) -> None:
-    """Make a series: lists of the documents below a prefix, for `pipeline acquire --series`.
-
-    Large corpora are trained segment by segment; each list is one segment.
-    """
-    from pipeline.storage import Storage
-
-    with Storage() as storage:
-        found = storage.expand(documents)
-        lists = build_series(
-            found, to, segments, storage, base=base, seed=shuffle_seed, overwrite=overwrite
-        )
-    console.say(f"series: {len(found):,} documents in {len(lists):,} segments")
-    for url in lists:
-        typer.echo(url)
+def load(name: str) -> Any:
+    """The command of this name, with its options."""
+    function = COMMANDS[name].load()
+    parameters = dict(inspect.signature(function).parameters)
+    if name == "all":
+        parameters = merge_parameters([entry.load() for entry in STAGES.values()])
+    command = function.__name__ if name == "series" else name
+    app = make_app()
+    app.command(command)(as_command(function, parameters, KnownOptions()))
+    if name == "series":
+        app.callback(help=COMMANDS[name].summary)(lambda: None)
+    return typer.main.get_command(app)
 
 
 def make_pipeline() -> typer.Typer:
     """The whole command-line interface."""
-    app = make_app()
-    known = {function.__name__: stage_options(function) for function in STAGE_FUNCTIONS}
-    for function in STAGE_FUNCTIONS:
-        add_stage(app, function, known)
-    app.command("all")(as_command(all_stages, merge_parameters(STAGE_FUNCTIONS), known))
-    for helper in (status, generate):
-        parameters = dict(inspect.signature(helper).parameters)
-        app.command(helper.__name__)(as_command(helper, parameters, known))
-    series = make_app()
-    series.command("build")(as_command(build, dict(inspect.signature(build).parameters), known))
-    series.callback(help="Series of segment lists, for corpora in object storage.")(lambda: None)
-    app.add_typer(series, name="series")
+    app = make_app(LazyGroup)
     app.callback(help=unwrapped(root.__doc__))(root)
     return app
 

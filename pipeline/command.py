@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline import console
 from pipeline.endings import errors_as_sentences, terminate_like_interrupt
@@ -59,15 +60,25 @@ RestoreDeleted = Annotated[
         rich_help_panel=FILES_PANEL,
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes at work (default: one for each core).",
+        rich_help_panel=FILES_PANEL,
+    ),
+]
 
 StageFunction = Callable[..., None]
 
 
+# Only to look at one stage: `pipeline all` has none of these, since it runs the next one too.
+ONLY_ALONE = {"dry_run", "show"}
 # Asked for once, on the command line: in a file they would undo hand edits at every run.
-NOT_IN_FILES = {"data_dir", "force", "overwrite_edited", "restore_deleted"}
+NOT_IN_FILES = {"data_dir", "force", "overwrite_edited", "restore_deleted", *ONLY_ALONE}
 
 # One text with commas on the command line, for which a list is the natural form in a file.
-COMMA_SEPARATED = {"ids", "languages", "copyright"}
+COMMA_SEPARATED = {"ids", "languages", "keep_languages", "copyright"}
 _WITH_YES_AND_NO = {"copyright"}  # the others' `no` is Norwegian, or a slip
 
 
@@ -77,24 +88,16 @@ def stage_options(function: StageFunction) -> set[str]:
     return {name.replace("_", "-") for name in names if name not in NOT_IN_FILES}
 
 
-def make_app() -> typer.Typer:
+def make_app(group: type[TyperGroup] = TyperGroup) -> typer.Typer:
     """A Typer app with this product's ways: `-h`, underscores in options, no traceback art."""
     return typer.Typer(
+        cls=group,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings=CONTEXT,
     )
-
-
-def add_stage(app: typer.Typer, function: StageFunction, known: Mapping[str, Any]) -> None:
-    """Add a stage's command, which bears its function's name, to the app.
-
-    `known` are the options of all stages, against which a settings file is checked.
-    """
-    name = function.__name__
-    app.command(name)(as_command(function, dict(inspect.signature(function).parameters), known))
 
 
 def as_command(
@@ -267,6 +270,8 @@ def merge_parameters(functions: Collection[StageFunction]) -> dict[str, inspect.
     merged: dict[str, inspect.Parameter] = {}
     for stage, parameters in signatures.items():
         for name, parameter in parameters.items():
+            if name in ONLY_ALONE:
+                continue
             own = _in_panel(parameter, stage)
             if uses[name] > 1 and own is not parameter:
                 name = f"{stage}_{name}"
@@ -283,7 +288,8 @@ def merged_name(stage: str, name: str, merged: Collection[str]) -> str:
 def values_of(function: StageFunction, values: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a stage among the values of `pipeline all`."""
     names = inspect.signature(function).parameters
-    return {name: values[merged_name(function.__name__, name, values)] for name in names}
+    wanted = [name for name in names if name not in ONLY_ALONE]
+    return {name: values[merged_name(function.__name__, name, values)] for name in wanted}
 
 
 def _in_panel(parameter: inspect.Parameter, stage: str) -> inspect.Parameter:

@@ -4,9 +4,10 @@ All of it goes to stderr, so that what a command prints as its result can be pip
 it is drawn with rich (colour, bars with rate and ETA); elsewhere it is plain lines, and few.
 """
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +184,30 @@ def print_table(table: dict[str, Any]) -> None:
     for row in cells:
         drawn.add_row(*(Text(text, style=style) for text, style in row))
     Console().print(drawn)
+
+
+DIFF_STYLES = {
+    "title": "bold", "heading": "bold cyan", "place": "dim cyan", "removed": "red",
+    "added": "green", "note": "dim",
+}  # fmt: skip
+
+
+def print_diff(lines: Iterable[tuple[str, str]]) -> None:
+    """Print lines to stdout, each with a style of DIFF_STYLES: coloured on a terminal (or where
+    FORCE_COLOR asks for it), plain elsewhere. Long lines stay lines."""
+    from rich.console import Console
+    from rich.text import Text
+
+    drawn = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    try:
+        for style, line in lines:
+            if drawn.is_terminal:
+                drawn.print(Text(printable(line), style=DIFF_STYLES.get(style, "")))
+            else:
+                sys.stdout.write(printable(line) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`, or `| less` that was left: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _cell(value: str | tuple[str, str]) -> tuple[str, str]:

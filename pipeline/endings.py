@@ -1,5 +1,6 @@
 """How a command ends: an exception becomes one sentence and an exit code, SIGTERM an interrupt."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from types import FrameType
 import typer
 
 from pipeline import console
-from pipeline.errors import EXIT_FAILED, PipelineError
+from pipeline.errors import EXIT_DONE, EXIT_FAILED, PipelineError
 from pipeline.files import is_disk_full
 
 
@@ -22,6 +23,9 @@ def errors_as_sentences(debug: bool) -> Iterator[None]:
         raise
     except PipelineError as error:
         _leave(error, error.message, error.hint, error.exit_code, debug)
+    except BrokenPipeError:  # who reads our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_DONE) from None
     except KeyboardInterrupt as error:
         _leave(error, "Stopped.", None, EXIT_FAILED, debug)
     except Exception as error:  # noqa: BLE001 - the outermost edge: whatever it is becomes a sentence

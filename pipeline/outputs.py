@@ -82,6 +82,10 @@ class Outputs:
             self._outputs[name] = replace_fields(output, key=key, sha256="", known=set())
         return plan
 
+    def withdraw(self, name: str) -> None:
+        """No longer want an output that this run had planned: it goes at the end."""
+        self._touched.discard(name)
+
     def row(self, name: str) -> dict[str, Any] | None:
         """What was noted about an output when it was written."""
         output = self._outputs.get(name)

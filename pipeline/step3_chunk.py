@@ -2,67 +2,95 @@
 
     pipeline chunk
     pipeline chunk --chunk-size 4000 --minimum-size 3000
+    pipeline chunk --tokenizer HuggingFaceTB/SmolLM2-135M --chunk-size 2048 --overlap 128
 
 Chunks follow paragraphs, then sentences; joined again they are the document, byte for byte. Whole
-documents are held out for validation, so that no book is on both sides.
+works are held out for validation, so that no book is on both sides in any edition.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Option
 
-from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
+from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, Jobs, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import progress
-from pipeline.corpus.chunking import chunk_text
-from pipeline.corpus.record_files import kind_of
-from pipeline.corpus.record_shards import write_record_files
-from pipeline.corpus.shards import Chunk, ShardWriter
-from pipeline.corpus.splits import tail_split, validation_ids
+from pipeline.corpus.chunk_jobs import TRAIN, VALIDATION, About, Cutting, ShardJob, Text, decode
+from pipeline.corpus.chunking import DEFAULT_TARGET
+from pipeline.corpus.ledger import document_line, make_ledger
+from pipeline.corpus.shard_files import MadeFiles, Rows, ShardFiles, make_records
+from pipeline.corpus.shard_plan import plan_shards
+from pipeline.corpus.tokenizing import DEFAULT_TOKENS, find_tokenizer, tokenizer_file
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import read_jsonl, write_jsonl
+from pipeline.files import FileFact, json_lines, read_jsonl
+from pipeline.records import RECORD
 from pipeline.run import StageRun, open_run
 from pipeline.workspace import Workspace
 
-VERSION = 2
+VERSION = 3
 REPORT = "report.jsonl"
+DOCUMENTS = "documents.jsonl"
+SHOWN_LEAKS = 10
+
+Report = dict[str, dict[str, Any]]
 
 
 def chunk(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     chunk_size: Annotated[
-        int, Option(min=1, help="Characters a chunk should have at the most.")
-    ] = 7000,
+        int | None,
+        Option(
+            min=1,
+            help=f"Characters a chunk should have at the most (default: {DEFAULT_TARGET}); "
+            f"with --tokenizer: tokens (default: {DEFAULT_TOKENS}).",
+        ),
+    ] = None,
     minimum_size: Annotated[
         int | None,
-        Option(min=1, help="Characters it should have at the least (default: 6/7 of the most)."),
+        Option(min=1, help="What it should have at the least (default: 6/7 of the most)."),
+    ] = None,
+    overlap: Annotated[
+        int,
+        Option(min=0, help="How much of the end of the chunk before a chunk repeats."),
+    ] = 0,
+    tokenizer: Annotated[
+        str | None,
+        Option(help="Measure in its tokens: a folder, a tokenizer.json, or an id of the Hub."),
     ] = None,
     validation_fraction: Annotated[
         float,
         Option(min=0.0, max=0.5, help="Share of the text held out, in whole documents."),
     ] = 0.1,
     split_seed: Annotated[int, Option(help="Chooses which documents are held out.")] = 0,
+    jobs: Jobs = None,
     force: Force = False,
     overwrite_edited: OverwriteEdited = False,
 ) -> None:
     """Cut the documents into chunks and hold some documents out for validation.
 
     Writes Parquet files that any tool can read (text, document, place in it, title, authors) and
-    `documents.jsonl`, one line a document. Records stay whole, in Parquet files of their own.
+    `documents.jsonl`, one line a document. Records stay whole, in Parquet files of their own. Only
+    files whose documents have changed are made again.
     """
-    minimum = minimum_of(chunk_size, minimum_size)
+    size = chunk_size_of(chunk_size, tokenizer)
+    minimum = minimum_of(size, minimum_size)
+    check_overlap(overlap, size)
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("chunk")
-    documents = [path for path in inputs if path.suffix == ".txt" or kind_of(path.name)]
-    if not documents:
+    if not any(path.name != REPORT for path in inputs):
         raise PipelineError(
             f"{workspace.directory('preprocess')} has no texts.", "Run `pipeline preprocess` first."
         )
+    found = find_tokenizer(tokenizer) if tokenizer is not None else None
+    cutting = Cutting(size, minimum, overlap, tokenizer_name=found.name if found else None)
     settings = {
-        "chunk_size": chunk_size,
+        "chunk_size": size,
         "minimum_size": minimum,
+        "overlap": overlap,
+        "tokenizer": cutting.tokenizer_name,
         "validation_fraction": validation_fraction,
         "split_seed": split_seed,
     }
@@ -71,162 +99,126 @@ def chunk(
         overwrite_edited=overwrite_edited,
     ) as run:  # fmt: skip
         if not run.is_fresh:
-            about = {row["file"]: row for path in inputs if path.name == REPORT
-                     for row in read_jsonl(path)}  # fmt: skip
+            about, made = read_report(inputs), MadeFiles(run, force=force)
             with run.scratch() as folder:
-                texts = [path for path in documents if path.suffix == ".txt"]
-                rows = write_chunks(run, folder, texts, about, settings)
-                records, counts = write_record_files(
-                    folder, documents, about, validation_fraction, split_seed
+                if found:
+                    cutting = replace(cutting, tokenizer=tokenizer_file(found, folder))
+                texts = read_texts(run, inputs, about)
+                plan = plan_shards(texts, cutting, validation_fraction, split_seed)
+                for warning in plan.warnings:
+                    run.warn(warning)
+                records = facts(run, inputs, ".jsonl")
+                if not records and all(shard.split == VALIDATION for shard in plan.shards):
+                    raise nothing_to_train_on(run)
+                rows = make_chunks(run, folder, plan.shards, made, jobs)
+                rows += make_records(
+                    run, folder, records, about, made, VERSION, validation_fraction, split_seed
                 )
-                rows += [row | passed_on(about.get(row["file"], {})) for row in records]
-                run.counts |= counts
-                check_counts(run, settings)
-                write_jsonl(folder / "documents.jsonl", rows)
-                run.adopt(folder)
+            finish(run, rows, about, settings)
     report(run)
 
 
-def minimum_of(chunk_size: int, minimum_size: int | None) -> int:
+def chunk_size_of(chunk_size: int | None, tokenizer: str | None) -> int:
+    """The size that is meant: in tokens if there is a tokenizer, else in characters."""
+    if chunk_size is not None:
+        return chunk_size
+    return DEFAULT_TARGET if tokenizer is None else DEFAULT_TOKENS
+
+
+def minimum_of(chunk_size: int | None, minimum_size: int | None) -> int:
     """The least size of a chunk. Raises UsageError if it is above the most."""
-    minimum = chunk_size * 6 // 7 if minimum_size is None else minimum_size
-    if minimum > chunk_size:
-        raise UsageError(f"--minimum-size {minimum} is above --chunk-size {chunk_size}.")
+    most = chunk_size_of(chunk_size, None)
+    minimum = most * 6 // 7 if minimum_size is None else minimum_size
+    if minimum > most:
+        raise UsageError(f"--minimum-size {minimum} is above --chunk-size {most}.")
     return max(minimum, 1)
 
 
-def write_chunks(
-    run: StageRun,
-    folder: Path,
-    texts: list[Path],
-    about: dict[str, dict[str, Any]],
-    settings: dict[str, Any],
-) -> list[dict[str, Any]]:
-    """Write the shards of both splits; returns a row for each document."""
-    fraction, seed = settings["validation_fraction"], settings["split_seed"]
-    blank = [path for path in texts if path.stat().st_size < 1000 and not read_text(path).strip()]
-    for path in blank:
-        run.warn(f"{path} is empty: left out.")
-    texts = [path for path in texts if path not in blank]
-    held_out = held_out_ids(texts, about, fraction, seed)
-    evaluation = any(about.get(path.name, {}).get("weight") == 0 for path in texts)
-    rows: list[dict[str, Any]] = []
-    counts = {"documents": 0, "chunks": 0, "train": 0, "validation": 0, "characters": 0}
-    with (
-        ShardWriter(folder, "train") as train,
-        ShardWriter(folder, "validation") as validation,
-        progress("chunk", len(texts), "texts") as advance,
-    ):
-        for path in texts:
-            advance(note=path.name)
-            text = read_text(path)
-            pieces = chunk_text(text, settings["chunk_size"], settings["minimum_size"])
-            for_training = 0 if path.stem in held_out else len(pieces)
-            if len(texts) == 1 and fraction and not evaluation:
-                run.warn(f"{path.name} is the only document: its end is held out for validation.")
-                for_training = len(tail_split(pieces, fraction)[0])
-            known = about.get(path.name, {})
-            chunks = list(as_chunks(path.stem, pieces, known))
-            train.write_document(chunks[:for_training])
-            validation.write_document(chunks[for_training:])
-            rows.append(describe(path.stem, text, chunks, for_training, known))
-            counts["documents"] += 1
-            counts["chunks"] += len(chunks)
-            counts["train"] += for_training
-            counts["validation"] += len(chunks) - for_training
-            counts["characters"] += len(text)
-    run.counts |= counts
+def check_overlap(overlap: int, chunk_size: int) -> None:
+    """Raise UsageError if chunks would repeat more than they bring."""
+    if 2 * overlap > chunk_size:
+        raise UsageError(
+            f"--overlap {overlap} is more than half of --chunk-size {chunk_size}.",
+            f"Give at most {chunk_size // 2}.",
+        )
+
+
+def read_report(inputs: Sequence[Path]) -> Report:
+    """What stage 2 says of each file, by file name."""
+    rows = [row for path in inputs if path.name == REPORT for row in read_jsonl(path)]
+    return {str(row.get("file")): row for row in rows}
+
+
+def facts(run: StageRun, inputs: Sequence[Path], suffix: str) -> list[tuple[Path, FileFact]]:
+    """The documents among the inputs whose names end so, each with its size and hash."""
+    pairs = zip(inputs, run.inputs, strict=True)
+    return [(path, fact) for path, fact in pairs
+            if path.name.endswith(suffix) and path.name != REPORT]  # fmt: skip
+
+
+def read_texts(run: StageRun, inputs: Sequence[Path], about: Report) -> list[Text]:
+    """The texts that have something in them, not yet read."""
+    texts = []
+    for path, fact in facts(run, inputs, ".txt"):
+        if fact.size < 1000 and not decode(path.read_bytes(), path).strip():
+            run.warn(f"{path} is empty: left out.")
+            continue
+        known = About.of(about.get(path.name, {}), path.stem)
+        texts.append(Text(path, fact.size, fact.sha256, known))
+    return texts
+
+
+def make_chunks(
+    run: StageRun, folder: Path, shards: list[ShardJob], made: MadeFiles, jobs: int | None
+) -> Rows:
+    """Make the shards, and look for held-out text in them; returns a row for each document."""
+    files = ShardFiles(run, shards, VERSION, made)
+    rows = files.make(folder, jobs)
+    contamination = files.contamination()
+    if contamination:
+        run.counts["contamination"] = contamination.as_json()
+        for leak in contamination.leaks[:SHOWN_LEAKS]:
+            run.warn(
+                f"{leak.document_id} is held out, but {leak.share:.0%} of its passages are in the "
+                f"text to train on, most of them in {leak.other}."
+            )
+        if len(contamination.leaks) > SHOWN_LEAKS:
+            more = len(contamination.leaks) - SHOWN_LEAKS
+            run.warn(f"So are passages of {more} more: {run.directory / RECORD} has them.")
     return rows
 
 
-def held_out_ids(
-    texts: list[Path], about: dict[str, dict[str, Any]], fraction: float, seed: int
-) -> set[str]:
-    """The documents to hold out: those of sources of weight 0, or a share of all of them.
+def finish(run: StageRun, rows: Rows, about: Report, settings: dict[str, Any]) -> None:
+    """Write `documents.jsonl`, the counts and the ledger.
 
-    Where sources have weights the share is taken of each, so that none is held out whole.
+    Raises PipelineError if nothing is left to train on, or if the ledger does not add up.
     """
-    sizes: dict[str, list[tuple[str, int]]] = {}
-    evaluation: set[str] = set()
-    for path in texts:
-        known = about.get(path.name, {})
-        if known.get("weight") == 0:
-            evaluation.add(path.stem)
-        group = str(known.get("collection")) if known.get("weight") else ""
-        sizes.setdefault(group, []).append((path.stem, path.stat().st_size))
-    if evaluation:
-        return evaluation
-    return set().union(*(validation_ids(group, fraction, seed) for group in sizes.values()))
-
-
-def check_counts(run: StageRun, settings: dict[str, Any]) -> None:
-    """Raise PipelineError if nothing is left to train on; warn if nothing is held out."""
-    counts = run.counts
-    if not counts["train"] and not counts["records_train"]:
-        raise PipelineError(
-            f"No text is left to train on in {run.workspace.directory('preprocess')}.",
-            "All that is there is held out: look at the weights of the sources.",
-        )
-    for held_out, all_of_them in (("validation", "chunks"), ("records_validation", "records")):
-        if settings["validation_fraction"] and counts[all_of_them] and not counts[held_out]:
+    rows = sorted(rows, key=itemgetter("file"))
+    texts = [row for row in rows if "kind" not in row]
+    records = [row for row in rows if "kind" in row]
+    run.counts = {"documents": len(texts)} | run.counts
+    for unit, prefix, some in (("chunks", "", texts), ("records", "records_", records)):
+        number, held_out = (sum(row[key] for row in some) for key in (unit, "held_out"))
+        run.counts[unit] = number
+        run.counts |= {f"{prefix}{TRAIN}": number - held_out, f"{prefix}{VALIDATION}": held_out}
+        if settings["validation_fraction"] and number and not held_out:
             run.warn("There is too little text to hold any out: a model could not be scored on it.")
+    if not run.counts[TRAIN] and not run.counts[f"records_{TRAIN}"]:
+        raise nothing_to_train_on(run)
+    run.counts["characters"] = sum(row["characters"] for row in texts)
+    if settings["tokenizer"]:
+        run.counts["tokens"] = sum(row["tokens"] for row in texts)
+    lines = [document_line(row, about.get(row["file"])) for row in texts + records]
+    run.counts["ledger"] = make_ledger(about.values(), lines)
+    run.write(DOCUMENTS, json_lines(lines))
 
 
-def passed_on(known: dict[str, Any]) -> dict[str, Any]:
-    """What `documents.jsonl` repeats of the report."""
-    names = ("title", "language", "source", "rights", "collection", "weight", "segment")
-    return {"authors": known.get("authors") or []} | {name: known.get(name) for name in names}
-
-
-def describe(
-    document: str, text: str, chunks: list[Chunk], for_training: int, known: dict[str, Any]
-) -> dict[str, Any]:
-    """The row of `documents.jsonl` for one document."""
-    parts = (("train", for_training), ("validation", len(chunks) - for_training))
-    return {
-        "document_id": document,
-        **passed_on(known),
-        "characters": len(text),
-        "chunks": len(chunks),
-        "split": " and ".join(name for name, number in parts if number),
-    }
-
-
-def as_chunks(document: str, pieces: list[str], known: dict[str, Any]) -> Iterator[Chunk]:
-    """The chunks of one document with their places in it."""
-    start = 0
-    for number, piece in enumerate(pieces):
-        yield Chunk(
-            text=piece,
-            document_id=document,
-            chunk=number,
-            char_start=start,
-            char_end=start + len(piece),
-            is_last=number == len(pieces) - 1,
-            title=known.get("title"),
-            authors=list(known.get("authors") or []),
-            language=known.get("language"),
-            source=known.get("source"),
-            collection=known.get("collection"),
-            weight=known.get("weight"),
-        )
-        start += len(piece)
-
-
-def read_text(path: Path) -> str:
-    """A cleaned text, perhaps edited by hand: UTF-8, any line ends.
-
-    Raises PipelineError naming file and line for what is not UTF-8.
-    """
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise PipelineError(
-            f"{path}:{line} is not UTF-8 text.", "Save the file as UTF-8 in your editor."
-        ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def nothing_to_train_on(run: StageRun) -> PipelineError:
+    """The error where all that there is is held out."""
+    return PipelineError(
+        f"No text is left to train on in {run.workspace.directory('preprocess')}.",
+        "All that is there is held out: look at the weights of the sources.",
+    )
 
 
 def report(run: StageRun) -> None:
@@ -234,8 +226,9 @@ def report(run: StageRun) -> None:
     counts = run.counts
     parts = []
     if counts["documents"]:
+        tokens = f", {counts['tokens']:,} tokens" if "tokens" in counts else ""
         parts.append(
-            f"{counts['documents']} documents, {counts['chunks']} chunks "
+            f"{counts['documents']} documents, {counts['chunks']} chunks{tokens} "
             f"({counts['train']} to train on, {counts['validation']} held out)"
         )
     if counts.get("records"):

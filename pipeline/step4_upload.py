@@ -1,31 +1,40 @@
 """Stage 4: make `4_dataset`, the exact dataset repository, and push it if asked to.
 
     pipeline upload                                          builds it on this disk
+    pipeline upload --repo-id your-name/horror-chunks --dry-run
     pipeline upload --repo-id your-name/horror-chunks --private
 
-`4_dataset` holds the Parquet files and a card that lists the books; `datasets.load_dataset` reads
-the directory as it stands. You can edit the card (README.md): your text is kept.
+`4_dataset` holds the Parquet files, a table of the books and a card; `datasets.load_dataset` reads
+the directory as it stands. You can edit the card (README.md): your text is kept. Before anything is
+sent, the publish gate looks for what must not be published, and lists it.
 """
 
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Option
+from typer import Option, echo
 
+from pipeline.books.mentions import find_mentions
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
+from pipeline.console import warn
 from pipeline.corpus.record_files import KINDS
 from pipeline.corpus.shards import find_splits
+from pipeline.errors import PipelineError, UsageError
 from pipeline.files import read_jsonl
-from pipeline.hub.card import Book, dataset_card
+from pipeline.hub.card import CHUNKS_FOLDER
 from pipeline.hub.client import check_repo_id, find_token, push_folder
+from pipeline.hub.dataset import CARD, Dataset
+from pipeline.hub.gate import Judgement
+from pipeline.hub.plan import plan_push, size_of
+from pipeline.hub.repository import as_they_stand, known_scans, put
 from pipeline.run import StageRun, open_run
+from pipeline.settings import nearest
 from pipeline.workspace import Workspace
 
-VERSION = 2
-CARD = "README.md"
+VERSION = 3
 DOCUMENTS = "documents.jsonl"
+MOST_NAMED = 1000  # documents among which the one most like a mistyped name is looked for
 
 
 def upload(
@@ -36,6 +45,12 @@ def upload(
     private: Annotated[
         bool, Option("--private/--public", help="Whether a new repository is private.")
     ] = True,
+    revision: Annotated[
+        str | None, Option(help="Push to this branch, made if it is not there (default: main).")
+    ] = None,
+    dry_run: Annotated[
+        bool, Option(help="Say what would be created, sent, skipped and removed; do nothing.")
+    ] = False,
     dataset_name: Annotated[
         str, Option(help="What the card calls the dataset.")
     ] = "Books in chunks",
@@ -43,96 +58,141 @@ def upload(
         str | None,
         Option(help="Licence as the Hub spells it (default: by the books' rights)."),
     ] = None,
+    allow_mentions: Annotated[
+        list[str] | None,
+        Option(help="A document whose author really names Project Gutenberg; may be repeated."),
+    ] = None,
+    publish_copyrighted: Annotated[
+        bool,
+        Option("--publish-copyrighted", help="Push texts under copyright: the rights are yours."),
+    ] = False,
     force: Force = False,
     overwrite_edited: OverwriteEdited = False,
 ) -> None:
     """Build the dataset repository on disk: Parquet files and a card. With --repo-id, push it.
 
     Without --repo-id nothing leaves this machine. The token for pushing comes from `hf auth login`
-    or HF_TOKEN.
+    or HF_TOKEN. Nothing is pushed that names Project Gutenberg or is marked as under copyright.
     """
-    check_target(repo_id)
+    check_target(repo_id, revision, dry_run=dry_run)
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("upload")
-    settings = {"repo_id": repo_id, "dataset_name": dataset_name, "licence": licence}
+    settings = {
+        "repo_id": repo_id, "dataset_name": dataset_name, "licence": licence,
+        "allow_mentions": sorted(allow_mentions or []), "publish_copyrighted": publish_copyrighted,
+    }  # fmt: skip
+    dataset = dataset_of(workspace, inputs, settings)
+    if dry_run:
+        rehearse(dataset, repo_id, private, revision)
+        return
     with open_run(
         workspace, "upload", version=VERSION, settings=settings, inputs=inputs, force=force,
-        overwrite_edited=overwrite_edited,
+        overwrite_edited=overwrite_edited, unfinished=is_told_otherwise(dataset),
     ) as run:  # fmt: skip
         if not run.is_fresh:
-            with run.scratch() as folder:
-                build(run, folder, inputs, settings)
-                run.adopt(folder)
+            build(run, dataset)
     url = None
     if repo_id is not None:
-        url = push_folder(run.directory, repo_id, repo_type="dataset", private=private)
+        pass_gate(dataset, dataset.judgement(dataset.on_disk()))
+        url = push_folder(
+            run.directory, repo_id, repo_type="dataset", private=private, revision=revision
+        )
     report(run, url)
 
 
-def check_target(repo_id: str | None) -> None:
-    """Raise PipelineError if `repo_id` cannot name a repository, or there is no token for it."""
+def check_target(
+    repo_id: str | None, revision: str | None = None, *, dry_run: bool = False
+) -> None:
+    """Raise PipelineError if `repo_id` cannot name a repository, or there is no token for it, and
+    UsageError for a branch of no repository."""
     if repo_id is not None:
         check_repo_id(repo_id)
-        find_token()
+        if not dry_run:
+            find_token()
+    elif revision is not None:
+        raise UsageError(f"--revision {revision} is a branch of a repository: give --repo-id too.")
 
 
-def build(run: StageRun, folder: Path, inputs: list[Path], settings: dict[str, Any]) -> None:
-    """Put the Parquet files and the card into `folder`: chunks in `data`, records in a folder for
-    each kind."""
-    parquet = [path for path in inputs if path.suffix == ".parquet"]
+def dataset_of(workspace: Workspace, inputs: list[Path], settings: dict[str, Any]) -> Dataset:
+    """What the repository is to hold. Raises UsageError if --allow-mentions names no document."""
+    parts = {}
+    for folder in (CHUNKS_FOLDER, *KINDS):
+        mine = [path for path in inputs if path.suffix == ".parquet" and place_of(path) == folder]
+        if mine:
+            train, held_out = find_splits(mine)
+            parts[folder] = {"train": train, "validation": held_out}
     rows = [row for path in inputs if path.name == DOCUMENTS for row in read_jsonl(path)]
-    amounts: dict[str, dict[str, int]] = {}
-    for place in ("data", *KINDS):
-        mine = [path for path in parquet if place_of(path) == place]
-        if not mine:
-            continue
-        (folder / place).mkdir()
-        for path in mine:
-            shutil.copyfile(path, folder / place / path.name.removeprefix(f"{place}-"))
-        train, held_out = find_splits(mine)
-        amounts[place] = {"train": count_rows(train), "validation": count_rows(held_out)}
-    chunks = amounts.pop("data", {})
-    books = [
-        Book(
-            id=row["document_id"], title=row.get("title"), authors=row.get("authors") or [],
-            language=row.get("language"), source=row.get("source"), rights=row.get("rights"),
-            characters=row.get("characters", 0), chunks=row.get("chunks", 0),
-            split=row.get("split", "train"),
-        )
-        for row in rows
-    ]  # fmt: skip
-    card = dataset_card(
-        pretty_name=settings["dataset_name"],
-        books=books,
-        rows=chunks,
-        records=amounts,
-        repo_id=settings["repo_id"],
-        license=settings["licence"],
-        settings=made_with(run.workspace),
-    )
-    (folder / CARD).write_text(card, "utf-8")
-    records = sum(sum(splits.values()) for splits in amounts.values())
+    known = [str(row.get("document_id")) for row in rows]
+    for name in settings["allow_mentions"]:
+        if known and name not in known:
+            hint = nearest(name, known) if len(known) <= MOST_NAMED else None
+            raise UsageError(f"--allow-mentions {name}: there is no such document.", hint)
+    scans = known_scans(workspace, "upload", VERSION)
+    return Dataset(workspace, parts, rows, settings, find_mentions, scans)
+
+
+def is_told_otherwise(dataset: Dataset) -> bool:
+    """Whether the card of the last run tells other settings than the stages before now have."""
+    record = dataset.workspace.record("upload")
+    return record is not None and record.counts.get("made_with") != dataset.mark
+
+
+def build(run: StageRun, dataset: Dataset) -> None:
+    """Write what is new or changed into `4_dataset`; warn of what could not be published."""
+    judgement = dataset.judgement(dict(dataset.parquet))
+    put(run, dataset.contents(judgement), dataset.known, VERSION)
+    check_card(run, dataset)
+    amounts = dataset.amounts()
+    chunks = sum(amounts.pop(CHUNKS_FOLDER, {}).values())
     run.counts |= {
-        "documents": len(books), "chunks": sum(chunks.values()), "records": records,
+        "documents": len(dataset.rows), "chunks": chunks,
+        "records": sum(sum(splits.values()) for splits in amounts.values()),
+        "gate": judgement.counts(), "made_with": dataset.mark,
     }  # fmt: skip
+    for line in dataset.held_back(judgement):
+        run.warn(f"must not be published: {line}")
+
+
+def check_card(run: StageRun, dataset: Dataset) -> None:
+    """Warn if a card that a person edited no longer tells what is in the repository."""
+    path = run.directory / CARD
+    if run.is_edited(CARD):
+        missed = dataset.missed_by(path.read_text("utf-8", errors="replace"))
+        if missed:
+            run.warn(
+                f"{path} was edited by hand, and its first lines do not name the files of: "
+                f"{', '.join(missed)}. --overwrite-edited writes it anew."
+            )
+
+
+def rehearse(dataset: Dataset, repo_id: str | None, private: bool, revision: str | None) -> None:
+    """Say what would be done, and refuse what a push would refuse; nothing is written or sent."""
+    judgement = dataset.judgement(dict(dataset.parquet))
+    contents = as_they_stand(dataset.workspace, "upload", dataset.contents(judgement))
+    if repo_id is None:
+        for name, content in contents.items():
+            echo(f"would be there: {name} ({size_of(content):,} bytes)")
+        return
+    pass_gate(dataset, dataset.judgement(contents))
+    plan = plan_push(contents, repo_id, repo_type="dataset", private=private, revision=revision)
+    for line in plan.lines():
+        echo(line)
+    echo(f"{plan.summary()}; nothing was sent")
+
+
+def pass_gate(dataset: Dataset, judgement: Judgement) -> None:
+    """List what must not be published and raise PipelineError, if there is such."""
+    if judgement.unknown:
+        warn(f"The rights in {judgement.unknown:,} documents are unknown: see to them first.")
+    if judgement.holds_back:
+        for line in dataset.held_back(judgement):
+            warn(f"must not be published: {line}")
+        raise PipelineError(*judgement.summary())
 
 
 def place_of(path: Path) -> str:
     """The folder of the repository that a Parquet file of `3_chunks` goes to."""
-    return next((kind for kind in KINDS if path.name.startswith(f"{kind}-")), "data")
-
-
-def count_rows(paths: list[Path]) -> int:
-    """Rows of Parquet files, by their footers."""
-    import pyarrow.parquet as pq
-
-    return sum(pq.read_metadata(path).num_rows for path in paths)
-
-
-def made_with(workspace: Workspace) -> dict[str, Any]:
-    """The settings of stage 3, as far as its record is there."""
-    record = workspace.record("chunk")
-    return record.settings if record else {}
+    return next((kind for kind in KINDS if path.name.startswith(f"{kind}-")), CHUNKS_FOLDER)
 
 
 def report(run: StageRun, url: str | None) -> None:

@@ -4,38 +4,50 @@
     pipeline train --base-model meta-llama/Llama-3.1-8B --epochs 2
     pipeline train --dataset your-name/horror-novel-chunks --max-steps 500
     pipeline train --mix novels=0.7,letters=0.3 --mix 500:novels=0.2,letters=0.8
+    pipeline train --dataset chats.jsonl --show 3
 
 Whole documents are put together again from their chunks, tokenized with one end token each and cut
-into blocks, so nothing is lost. `6_adapter` gets the adapter, `metrics.jsonl`, `loss.png`, and
+into blocks, so nothing is lost. Of prompts with completions, and of chats, only what the model has
+to write is trained on. `6_adapter` gets the adapter, `metrics.jsonl`, `loss.png`, and
 `evaluation.json`: bits per byte of the held-out text before and after.
 """
 
-from dataclasses import replace
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
-from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
+from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, Jobs, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import say, warn
-from pipeline.corpus.record_files import KINDS
-from pipeline.corpus.shards import Document, find_splits, read_documents
-from pipeline.corpus.splits import validation_ids
-from pipeline.errors import PipelineError
+from pipeline.console import printable
+from pipeline.corpus.hub_rows import is_dataset_id
+from pipeline.errors import PipelineError, UsageError
 from pipeline.files import fingerprint
 from pipeline.hub.client import fetch_dataset
+from pipeline.parallel import default_jobs
 from pipeline.run import StageRun, open_run
 from pipeline.training.base_model import (
     DEFAULT_BASE_MODEL,
     check_base_model,
     resolve_base_model,
 )
+from pipeline.training.data import Sample
 from pipeline.training.settings import DEFAULT_PROMPT, TrainSettings
+from pipeline.training.sources import (
+    choose_kind,
+    files_at,
+    files_in,
+    is_address,
+    read_samples,
+    read_template,
+)
+from pipeline.training.trainer import show as show_training
 from pipeline.training.trainer import train as train_adapter
 from pipeline.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
+DATA = "Data"
 LENGTH = "Length"
 LEARNING = "Learning"
 SCORING = "Scoring"
@@ -52,8 +64,63 @@ def train(
     ] = None,
     dataset: Annotated[
         str | None,
-        Option(help="A folder of Parquet files or a Hub dataset id, in place of 4_dataset."),
+        Option(
+            help="In place of 4_dataset: a folder, a Parquet, JSONL or CSV file, a glob or URL of "
+            "such, or a Hub dataset id.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
+    dataset_revision: Annotated[
+        str | None,
+        Option(help="Branch, tag or commit of a dataset from the Hub.", rich_help_panel=DATA),
+    ] = None,
+    kind: Annotated[
+        str,
+        Option(
+            help="text, completion (prompts with completions) or chat; auto takes the only kind "
+            "that there is.",
+            rich_help_panel=DATA,
+        ),
+    ] = "auto",
+    overlong: Annotated[
+        str,
+        Option(
+            help="Records longer than a sequence: split (nothing is lost), truncate or drop.",
+            rich_help_panel=DATA,
+        ),
+    ] = TrainSettings.overlong,
+    stride: Annotated[
+        int,
+        Option(min=0, help="Tokens that a block repeats as context.", rich_help_panel=DATA),
+    ] = 0,
+    packing: Annotated[
+        bool,
+        Option(
+            help="Let short documents share a sequence, without seeing each other.",
+            rich_help_panel=DATA,
+        ),
+    ] = True,
+    chat_template: Annotated[
+        str | None,
+        Option(
+            help="plain, or a file in Jinja (default: the tokenizer's own).", rich_help_panel=DATA
+        ),
+    ] = None,
+    eos: Annotated[
+        str,
+        Option(
+            help="End token after each document, or chunk (each one a document then).",
+            rich_help_panel=DATA,
+        ),
+    ] = "document",
+    show: Annotated[
+        int,
+        Option(
+            min=0,
+            help="Print so many sequences with what is trained on marked, and stop.",
+            rich_help_panel=DATA,
+        ),
+    ] = 0,
     engine: Annotated[
         str, Option(help="auto (unsloth where there is a GPU and it is installed), unsloth or trl.")
     ] = "auto",
@@ -115,10 +182,11 @@ def train(
     sample_tokens: Annotated[
         int, Option(min=1, help="How far they go on.", rich_help_panel=SCORING)
     ] = TrainSettings.sample_tokens,
+    jobs: Jobs = None,
     force: Force = False,
     overwrite_edited: OverwriteEdited = False,
 ) -> None:
-    """Train a LoRA adapter on the dataset; score it on the held-out books before and after.
+    """Train a LoRA adapter on the dataset; score it on what is held out before and after.
 
     Runs on a GPU (with unsloth, if installed) or on the CPU. The default base model, SmolLM2-135M,
     is small enough for a laptop; for a real writer rent a GPU and take one of 7 or 8 billion
@@ -130,31 +198,43 @@ def train(
         learning_rate=learning_rate, scheduler=scheduler, warmup=warmup,
         weight_decay=weight_decay, rank=rank, alpha=alpha, dropout=dropout, seed=seed,
         eval_tokens=eval_tokens, sample_prompt=sample_prompt, sample_tokens=sample_tokens,
-        mix=tuple(mix or ()),
+        mix=tuple(mix or ()), packing=packing, stride=stride, overlong=overlong,  # type: ignore[arg-type]
+        chat_template=read_template(chat_template), eos=eos,
     )  # fmt: skip
     settings.check()
     workspace = Workspace(data_dir)
-    inputs = parquet_files(workspace, dataset)
+    inputs = dataset_files(workspace, dataset, dataset_revision)
+    chosen_kind, tables = choose_kind(inputs, kind)
     base_model = absolute(base_model)
     check_base_model(base_model, revision)
     chosen = settings.as_dict() | {
         "base_model": base_model, "base_files": base_files(workspace, base_model),
         "revision": revision, "dataset": dataset and absolute(dataset),
+        "dataset_revision": dataset_revision, "kind": chosen_kind,
     }  # fmt: skip
+    work: dict[str, Any] = {
+        "tokens_dir": workspace.cache / "tokens", "jobs": jobs or default_jobs()
+    }  # fmt: skip
+    if show:
+        training, held_out = read_samples(tables, chosen_kind, seed, eos=eos)
+        base = resolve_base_model(base_model, workspace.cache / "base", revision)
+        print_examples(show_training(settings, training, held_out, base, show, **work))
+        return
     with open_run(
         workspace, "train", version=VERSION, settings=chosen, inputs=inputs, force=force,
         overwrite_edited=overwrite_edited,
     ) as run:  # fmt: skip
         if not run.is_fresh:
-            training, held_out = read_splits(inputs, seed)
+            training, held_out = read_samples(tables, chosen_kind, seed, eos=eos)
             base = resolve_base_model(base_model, workspace.cache / "base", revision)
             settings.check_against(base.path)
             with run.scratch() as folder:
-                result = train_adapter(settings, training, held_out, base, folder)
+                result = train_adapter(settings, training, held_out, base, folder, **work)
                 run.adopt(folder)
             run.counts |= {
                 "steps": result.steps,
                 "tokens": result.tokens,
+                "ledger": result.ledger,
                 "bits_per_byte": {
                     "base": result.base.bits_per_byte,
                     "adapter": result.adapter.bits_per_byte,
@@ -184,60 +264,52 @@ def base_files(workspace: Workspace, base_model: str) -> str | None:
     return fingerprint([sizes, configs])
 
 
-def parquet_files(workspace: Workspace, dataset: str | None) -> list[Path]:
-    """The Parquet files to train on. Raises PipelineError if there are none."""
+def dataset_files(
+    workspace: Workspace, dataset: str | None, revision: str | None = None
+) -> list[Path]:
+    """The tables to train on, on this disk.
+
+    Raises PipelineError if there are none, UsageError for a revision of something local.
+    """
+    place = Path(dataset or workspace.directory("upload")).expanduser()
+    if revision and (dataset is None or place.exists() or is_address(dataset)):
+        raise UsageError("--dataset-revision is for a dataset from the Hub.")
     if dataset is None:
-        records = workspace.files("upload", [f"{kind}/*.parquet" for kind in KINDS])
-        if records and not workspace.files("upload", ["data/*.parquet"]):
-            raise PipelineError(
-                f"{workspace.directory('upload')} holds records (prompts with completions, or "
-                "chats) and no texts; only texts can be trained on so far.",
-                f"{records[0].parent} can be given to any trainer that takes such records.",
-            )
-        if records:
-            warn(f"The records in {records[0].parent} are not trained on, only the texts.")
         return workspace.inputs("train")
-    folder = Path(dataset).expanduser()
-    if not folder.exists():
-        folder = fetch_dataset(dataset)
-    files = [folder] if folder.is_file() else sorted(folder.rglob("*.parquet"))
-    if not files:
-        raise PipelineError(f"--dataset {dataset} has no Parquet files in it.")
-    return files
-
-
-def read_splits(files: list[Path], seed: int) -> tuple[list[Document], list[Document]]:
-    """The documents to train on and those held out.
-
-    What has the weight 0 is for evaluation only, wherever it stands. A dataset without anything
-    held out gets a validation split here, of whole documents.
-    """
-    train_files, validation_files = find_splits(files)
-    training = [without_last_newline(document) for document in read_documents(train_files)]
-    held_out = [without_last_newline(document) for document in read_documents(validation_files)]
-    held_out += [document for document in training if document.weight == 0]
-    training = [document for document in training if document.weight != 0]
-    if not held_out:
-        chosen = validation_ids([(d.id, len(d.text)) for d in training], 0.1, seed)
-        held_out = [document for document in training if document.id in chosen]
-        training = [document for document in training if document.id not in chosen]
-        if held_out:
-            say(f"The dataset has no validation split: {len(held_out)} documents are held out.")
-    if not held_out:
+    if place.exists():
+        return files_in(place)
+    if is_address(dataset):
+        return files_at(dataset, workspace.cache)
+    if not is_dataset_id(dataset):
         raise PipelineError(
-            "The dataset holds no text out to score the model on.",
-            "Add a document, or run `pipeline chunk` with a --validation-fraction above 0.",
+            f"--dataset {dataset} is not there.",
+            "Give a folder, a file, a glob, a URL, or a Hub id such as roneneldan/TinyStories.",
         )
-    return training, held_out
+    return files_in(fetch_dataset(dataset, revision=revision))
 
 
-def without_last_newline(document: Document) -> Document:
-    """The document as a model is to know it: its last word, then the end token.
+def read_splits(files: list[Path], seed: int) -> tuple[list[Sample], list[Sample]]:
+    """The samples of a dataset of one kind: those to train on, and those held out."""
+    kind, chosen = choose_kind(files)
+    return read_samples(chosen, kind, seed)
 
-    A text file ends with a line end. Trained on, it would teach the model that the end comes after
-    a line end, and as a paragraph break begins with one too, it would stop at half its paragraphs.
-    """
-    return replace(document, text=document.text.rstrip("\n"))
+
+def print_examples(examples: list[list[tuple[str, bool]]]) -> None:
+    """Print sequences to stdout with what is trained on in green, or in brackets off a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    drawn = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    for number, example in enumerate(examples, 1):
+        drawn.print(Text(f"--- sequence {number}", style="dim"))
+        text = Text()
+        for stretch, is_trained in example:
+            clean = printable(stretch)
+            if drawn.is_terminal:
+                text.append(clean, style="green" if is_trained else "dim")
+            else:
+                text.append(f"⟦{clean}⟧" if is_trained else clean)
+        drawn.print(text)
 
 
 def report(run: StageRun) -> None:

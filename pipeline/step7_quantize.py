@@ -97,7 +97,10 @@ def export(
     quiet_libraries()
     merged, plain = scratch / "merged", scratch / "plain.gguf"
     with progress("quantize", 2 + 2 * len(kinds), "steps") as advance:
-        merge_adapter(base.path, adapter, merged)
+        chat = evaluation.get("chat")
+        merge_adapter(base.path, adapter, merged, keep_chat_template=bool(chat))
+        if chat:
+            set_chat_template(merged, chat["template"])
         advance(note="merged")
         gguf.convert(merged, plain, logs / "convert.log", name=name, metadata=about(base.licence))
         gguf.check_tokenizer(plain, merged, [evaluation["prompt"], ODD_TEXT], logs / "convert.log")
@@ -146,9 +149,12 @@ def prove(path: Path, evaluation: dict[str, Any], windows: Path, log: Path) -> d
     Raises PipelineError if it does not load, crashes, or writes nothing.
     """
     held_out = load_windows(windows)
-    nats = llama.score(path, [window.ids for window in held_out], log)
+    ids, masks = [window.ids for window in held_out], [window.mask for window in held_out]
+    nats = llama.score(path, ids, log, masks=masks)
     for seed in SEEDS:
-        completion = llama.complete(path, evaluation["prompt"], max_tokens=80, seed=seed, log=log)
+        completion = llama.complete(
+            path, sample_prompt(evaluation), max_tokens=80, seed=seed, log=log
+        )
         if completion.text.strip():
             break
     else:
@@ -163,6 +169,24 @@ def prove(path: Path, evaluation: dict[str, Any], windows: Path, log: Path) -> d
         "seed": seed,
         "tokens_per_second": round(completion.tokens / max(completion.seconds, 1e-9), 1),
     }
+
+
+def sample_prompt(evaluation: dict[str, Any]) -> str | list[int]:
+    """The prompt as the model was trained to see it: of chats in its template, as token ids."""
+    chat = evaluation.get("chat")
+    prompt: str | list[int] = chat["prompt_ids"] if chat else evaluation["prompt"]
+    return prompt
+
+
+def set_chat_template(model: Path, template: str) -> None:
+    """Make `template` the one of the model in this folder, which the GGUF then carries."""
+    (model / "chat_template.json").unlink(missing_ok=True)
+    (model / "chat_template.jinja").write_text(template, "utf-8")
+    config = model / "tokenizer_config.json"
+    if config.is_file():
+        settings = json.loads(config.read_text("utf-8"))
+        if settings.pop("chat_template", None) is not None:  # it would go before the other
+            write_json(config, settings)
 
 
 def about(licence: str | None) -> dict[str, Any]:

@@ -45,8 +45,8 @@ def modelfile(
 ) -> None:
     """Write the Modelfile that Ollama needs, and a first answer of the model.
 
-    The template is that of a completion model (the prompt and nothing else), and every end token
-    of the model is a stop.
+    The template is that of a completion model (the prompt and nothing else), or of chats if it was
+    trained on such, and every end token of the model is a stop.
     """
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("modelfile")
@@ -69,6 +69,7 @@ def modelfile(
                 num_predict=num_predict,
                 title=proof["name"],
                 licence=proof["base_model"]["licence"],
+                chat=proof["evaluation"].get("chat"),
             )
             with run.scratch() as folder:
                 (folder / MODELFILE).write_text(text, "utf-8")
@@ -102,7 +103,9 @@ def sample(source: Path, proof: dict[str, Any], temperature: float) -> str:
     prompt = evaluation["prompt"]
     length = evaluation["settings"]["sample_tokens"]
     seed = proof["files"][source.name]["seed"]
-    tuned = complete(source, prompt, max_tokens=length, temperature=temperature, seed=seed)
+    chat = evaluation.get("chat")
+    given = chat["prompt_ids"] if chat else prompt
+    tuned = complete(source, given, max_tokens=length, temperature=temperature, seed=seed)
     bits = evaluation["bits_per_byte"]
     lines = [
         f"Prompt:\n  {prompt}",

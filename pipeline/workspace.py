@@ -52,13 +52,16 @@ STAGES = {
         ),
         Stage(
             "chunk", "3_chunks", "preprocess", (*DOCUMENTS, "report.jsonl"),
-            "Parquet files of chunks",
+            "Parquet files of chunks", resumable=True,
         ),
         Stage(
             "upload", "4_dataset", "chunk", ("*.parquet", "documents.jsonl"),
             "a dataset repository",
         ),
-        Stage("train", "6_adapter", "upload", ("data/*.parquet",), "a LoRA adapter"),
+        Stage(
+            "train", "6_adapter", "upload",
+            ("data/*.parquet", "completion/*.parquet", "chat/*.parquet"), "a LoRA adapter",
+        ),
         Stage(
             "quantize", "7_gguf", "train",
             ("adapter_config.json", "adapter_model.safetensors", "run.yaml", "evaluation.json",

@@ -6,7 +6,9 @@
 
 Repositories, branches, pre-upload, LFS batch and PUT, commits (NDJSON), paginated listing, resolve,
 validation of cards; and faults on demand: a status, a connection that is cut before or after the
-request took effect, or a server that never answers. Xet is not spoken: tests switch it off.
+request took effect or in the middle of its body, or a server that never answers. Others than its
+owner may look at a repository if it is public, and not write; without a token one may only look.
+Xet is not spoken: tests switch it off.
 """
 
 import base64
@@ -15,7 +17,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -50,6 +52,7 @@ class Fault:
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
     after: bool = False
+    midway: bool = False
     hang: bool = False
 
 
@@ -71,6 +74,7 @@ class HubServer:
         self.lfs: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.page_size = page_size
+        self.before_commit: Callable[[], object] | None = None  # what somebody else does, once
         self.stopping = threading.Event()
         self._faults: list[Fault] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -104,9 +108,20 @@ class HubServer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self._faults.append(Fault(part, times, status, body, named))
 
-    def cut(self, part: str, times: int = 1, after: bool = False) -> None:
-        """Close the connection without an answer; `after` the request took effect, or before."""
-        self._faults.append(Fault(part, times, after=after))
+    def cut(self, part: str, times: int = 1, after: bool = False, midway: bool = False) -> None:
+        """Close the connection without an answer: `after` the request took effect, `midway` through
+        its body, or before."""
+        self._faults.append(Fault(part, times, after=after, midway=midway))
+
+    def heal(self) -> None:
+        """No more faults."""
+        self._faults.clear()
+
+    def add_repo(self, kind: str, name: str, private: bool = False) -> Repo:
+        """A repository with nothing but what the Hub puts there, whosever it is."""
+        main = {".gitattributes": (b"*.parquet filter=lfs\n", False)}
+        self.repos[kind, name] = Repo(private, {"main": main})
+        return self.repos[kind, name]
 
     def hang(self, part: str, times: int = 1) -> None:
         """Never answer."""
@@ -131,9 +146,7 @@ class HubServer:
             raise Refused(403, f"You don't have the rights to create a repo under {owner}.")
         if key in self.repos:
             raise Refused(409, "You already created this repo", url=url)
-        attributes = b"*.parquet filter=lfs\n"
-        main = {".gitattributes": (attributes, False)}
-        self.repos[key] = Repo(wish.get("visibility") == "private", {"main": main})
+        self.add_repo(*key, private=wish.get("visibility") == "private")
         return {"url": url}
 
     def whoami(self, match: re.Match[str], query: dict[str, str], body: bytes) -> Any:
@@ -151,9 +164,16 @@ class HubServer:
 
     def repo(self, match: re.Match[str]) -> Repo:
         kind = "dataset" if match["type"].startswith("dataset") else "model"
-        if (kind, match["id"]) not in self.repos:
+        repo = self.repos.get((kind, match["id"]))
+        if repo is None or (repo.private and not _is_own(match)):
             raise Refused(404, "Repository not found", code="RepoNotFound")
-        return self.repos[kind, match["id"]]
+        return repo
+
+    def own(self, match: re.Match[str]) -> Repo:
+        repo = self.repo(match)
+        if not _is_own(match):
+            raise Refused(403, f"You don't have the rights to write to {match['id']}.")
+        return repo
 
     def branch(self, match: re.Match[str]) -> dict[str, tuple[bytes, bool]]:
         branches = self.repo(match).branches
@@ -173,13 +193,14 @@ class HubServer:
         }  # fmt: skip
 
     def make_branch(self, match: re.Match[str], query: dict[str, str], body: bytes) -> Any:
-        branches = self.repo(match).branches
+        branches = self.own(match).branches
         if unquote(match["new"]) in branches:
             raise Refused(409, "Reference already exists")
         branches[unquote(match["new"])] = dict(branches["main"])
         return {}
 
     def preupload(self, match: re.Match[str], query: dict[str, str], body: bytes) -> Any:
+        self.own(match)
         files = self.branch(match)
         answers = []
         for wish in json.loads(body)["files"]:
@@ -203,6 +224,10 @@ class HubServer:
         return {}
 
     def commit(self, match: re.Match[str], query: dict[str, str], body: bytes) -> Any:
+        if self.before_commit:
+            self.before_commit()
+            self.before_commit = None
+            raise Refused(412, "A commit has happened since. Please refresh and try again.")
         files = dict(self.branch(match))
         lines = [json.loads(line) for line in body.splitlines()]
         for line in lines:
@@ -215,7 +240,7 @@ class HubServer:
                 files[value["path"]] = (self.lfs[value["oid"]], True)
             elif line["key"] == "deletedFile":
                 del files[value["path"]]
-        repo = self.repo(match)
+        repo = self.own(match)
         repo.branches[unquote(match["revision"])] = files
         repo.commits.append({"header": lines[0]["value"], "operations": lines[1:]})
         oid = _commit_id(files)
@@ -226,7 +251,7 @@ class HubServer:
         files = sorted(self.branch(match).items())
         start = int(query.get("cursor", 0))
         page = [
-            {"type": "file", "path": path, "size": len(content), "oid": _oid(content, lfs)}
+            {"type": "file", "path": path, "size": len(content), **_identity(content, lfs)}
             for path, (content, lfs) in files[start : start + self.page_size]
         ]
         more = start + self.page_size < len(files)
@@ -266,6 +291,22 @@ def _oid(content: bytes, lfs: bool) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def _identity(content: bytes, lfs: bool) -> dict[str, Any]:
+    """The hashes of a file as a listing has them: git knows an LFS file by its pointer."""
+    if not lfs:
+        return {"oid": _oid(content, False)}
+    sha256 = _oid(content, True)
+    pointer = (
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(content)}\n"
+    )
+    about = {"oid": sha256, "size": len(content), "pointerSize": len(pointer)}
+    return {"oid": _oid(pointer.encode(), False), "lfs": about}
+
+
+def _is_own(match: re.Match[str]) -> bool:
+    return match["id"].startswith(f"{USER}/")
+
+
 def _commit_id(files: dict[str, tuple[bytes, bool]]) -> str:
     state = json.dumps(sorted((path, _oid(*file)) for path, file in files.items()))
     return hashlib.sha1(state.encode()).hexdigest()
@@ -286,19 +327,21 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
 
         def answer(self) -> None:
             hub.requests.append((self.command, self.path))
-            body = self.read_body()
             fault = hub.fault(self.path)
+            if fault and fault.midway:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
+                return self.hang_up()
+            body = self.read_body()
             if fault and fault.hang:
                 hub.stopping.wait(30)
             elif fault and fault.status:
                 return self.send(fault.status, fault.body, fault.headers)
             answer = (0, b"", {}) if fault and not fault.after else self.handled(body)
-            if fault:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-            else:
-                self.send(*answer)
-            return None
+            return self.hang_up() if fault else self.send(*answer)
+
+        def hang_up(self) -> None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
 
         def read_body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
@@ -331,6 +374,12 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
 
         def check_token(self, path: str) -> None:
             given = self.headers.get("Authorization")
+            if given is None and self.command in ("GET", "HEAD"):
+                found = re.match(r"/api/(\w+)s/([^/]+/[^/]+)", path)
+                repo = hub.repos.get((found[1], found[2])) if found else None
+                if repo is None or repo.private:
+                    raise Refused(401, "Invalid username or password.", code="RepoNotFound")
+                return
             if given != f"Bearer {hub.token}" and not path.startswith(WITHOUT_TOKEN):
                 # As some servers do, repeat what was sent: the client must not show it.
                 raise Refused(401, f"Invalid credentials: {given}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import cli
+from pipeline import chain
 from pipeline.books.sample import sample_library
 from pipeline.errors import PipelineError, Stopped, UsageError
 from tests.chain import pipeline
@@ -213,9 +213,9 @@ def test_all_says_that_it_continues_only_where_it_does(
     def preprocess(**_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "STAGE_FUNCTIONS", (acquire, preprocess))
-    monkeypatch.setattr(cli, "check_options", lambda values: None)
-    monkeypatch.setattr(cli, "values_of", lambda function, values: {})
+    monkeypatch.setattr(chain, "STAGE_FUNCTIONS", (acquire, preprocess))
+    monkeypatch.setattr(chain, "check_options", lambda values: None)
+    monkeypatch.setattr(chain, "values_of", lambda function, values: {})
     with pytest.raises(type(error)):
-        cli.all_stages()
+        chain.all_stages()
     assert (f"The stages before `{failing}` are done" in str(error)) is continues

@@ -219,13 +219,11 @@ def test_killed_in_a_stage_that_works_by_document_the_same_command_continues(
     pipeline(stage, "--data-dir", tmp_path / "killed")
     straight = contents(tmp_path / "straight" / DIRECTORIES[stage])
     assert contents(tmp_path / "killed" / DIRECTORIES[stage]) == straight
-    assert len(straight) == 13
+    assert len(straight) >= 13
 
 
 @pytest.mark.parametrize("write", [1, 2])
-def test_killed_while_chunking_the_same_command_starts_the_stage_again(
-    tmp_path: Path, write: int
-) -> None:
+def test_killed_while_chunking_the_same_command_continues(tmp_path: Path, write: int) -> None:
     for stage in ("acquire", "preprocess"):
         pipeline(stage, "--data-dir", tmp_path)
     killed_at(write, "chunk", "--data-dir", tmp_path)

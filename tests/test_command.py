@@ -4,6 +4,8 @@ import errno
 import inspect
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +18,6 @@ from pipeline.command import (
     DEFAULT_DATA_DIR,
     DataDir,
     Force,
-    add_stage,
     as_command,
     make_app,
     merge_parameters,
@@ -63,7 +64,8 @@ def app(seen: Seen) -> typer.Typer:
     stages: tuple[Callable[..., None], ...] = (acquire, chunk)
     known = {stage.__name__: stage_options(stage) for stage in stages}
     for stage in stages:
-        add_stage(app, stage, known)
+        parameters = dict(inspect.signature(stage).parameters)
+        app.command(stage.__name__)(as_command(stage, parameters, known))
     app.command("all")(as_command(all_stages, merge_parameters(stages), known))
     return app
 
@@ -271,3 +273,22 @@ def test_sigterm_is_an_interrupt() -> None:
     app = make_app()
     app.command("chunk")(as_command(chunk, {}, {}))
     assert "Stopped." in run(app, code=1)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    program = (
+        "import typer, pipeline.command as c\n"
+        "def chunk(data_dir: c.DataDir = c.DEFAULT_DATA_DIR) -> None:\n"
+        "    for _ in range(100_000):\n"
+        "        typer.echo('one more line')\n"
+        "c.run_script(chunk)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+
+        assert process.stderr.read() == b""
+        assert process.wait() == 0

@@ -104,7 +104,7 @@ def test_an_option_with_two_meanings_bears_its_stages_name_in_all() -> None:
     code = """
 import inspect
 from collections import Counter
-from pipeline.cli import STAGE_FUNCTIONS
+from pipeline.chain import STAGE_FUNCTIONS
 from pipeline.command import merge_parameters
 names = Counter(n for f in STAGE_FUNCTIONS for n in inspect.signature(f).parameters)
 merged = merge_parameters(STAGE_FUNCTIONS)
@@ -112,5 +112,5 @@ print(sorted(name for name, n in names.items() if n > 1 and name in merged))
 print(sorted(name for name in merged if name not in names))
 """
     shared, renamed = python(code).stdout.splitlines()
-    assert shared == "['data_dir', 'force', 'overwrite_edited', 'restore_deleted']"
-    assert renamed == "['acquire_revision', 'train_revision']"
+    assert shared == "['data_dir', 'force', 'jobs', 'overwrite_edited', 'restore_deleted']"
+    assert renamed == "['acquire_revision', 'train_revision', 'upload_revision']"

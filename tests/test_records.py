@@ -1,6 +1,7 @@
 """Records and weighted sources on their way through the stages: nothing lost, nothing mixed up."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import preprocess
 from pipeline.step3_chunk import chunk
 from pipeline.step4_upload import upload
-from pipeline.step6_train import read_splits, train
+from pipeline.step6_train import read_splits
 
 PAIRS = [{"prompt": f"Question {n}?", "completion": f" Answer {n}.\r\n"} for n in range(200)]
 CHATS = [
@@ -20,6 +21,19 @@ CHATS = [
                   {"role": "assistant", "content": "Boo!"}]}
     for n in range(50)
 ]  # fmt: skip
+
+
+WORDS = (
+    "the harbour and winter of a lantern in brother was silence with garden letter morning to "
+    "window stranger whisper not journey river candle for shadow promise"
+)
+
+
+def tale(name: str) -> str:
+    """Three hundred sentences that no other tale has."""
+    rng = random.Random(name)
+    words = WORDS.split()
+    return "\n\n".join(f"The {' '.join(rng.choices(words, k=14))}." for _ in range(300)) + "\n"
 
 
 def jsonl(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -63,7 +77,7 @@ def test_the_dataset_library_reads_them_as_the_card_says(tmp_path: Path) -> None
     from datasets import load_dataset
 
     data = tmp_path / "data"
-    (tmp_path / "tale.txt").write_text("A tale of long ago.\n\n" * 600)
+    (tmp_path / "tale.txt").write_text(tale("long ago"))
     prepare(data, jsonl(tmp_path / "qa.jsonl", PAIRS), str(tmp_path / "tale.txt"))
     cache = str(tmp_path / "cache")
     folder = str(data / "4_dataset")
@@ -104,17 +118,10 @@ def test_records_that_a_person_mended_are_used(tmp_path: Path) -> None:
     assert "Question seven?" in {row["prompt"] for row in read(data, "completion/*.parquet")}
 
 
-def test_training_on_records_alone_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    prepare(data, jsonl(tmp_path / "qa.jsonl", PAIRS))
-    with pytest.raises(PipelineError, match="only texts can be trained on so far"):
-        train(data)
-
-
 def folder(path: Path, texts: int) -> Path:
     path.mkdir()
     for n in range(texts):
-        (path / f"{path.name}{n}.txt").write_text(f"{path.name} {n} tells of the sea.\n\n" * 300)
+        (path / f"{path.name}{n}.txt").write_text(tale(f"{path.name} {n}"))
     return path
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from pipeline.books import boilerplate_patterns as pg
 from pipeline.books.header import read_header
-from pipeline.books.markers import Kind, Marker, Page
-from pipeline.books.notices import LONGEST_NOTICE, Cut, find_notices
+from pipeline.books.markers import LONGEST_TITLE, Kind, Marker, Page
+from pipeline.books.notices import LONGEST_NOTICE, Cut, find_notices, less_heading
+from pipeline.books.outline import Outline
 
 # How far, in characters of unknown paragraphs, a piece of wrapping may reach to its next known
 # paragraph: far inside a header or a footer, where no text can be; hardly where one could.
@@ -23,9 +24,9 @@ _REACH_IN_WRAPPING = 3000
 _REACH_AFTER_ANCHOR = 1500
 _REACH_NEAR_TEXT = 600
 _REACH_TO_INNER_HEADER = 250
-_LONGEST_TITLE = 150
 _FEWEST_WORDS = 20
 _TITLE_PAGE = 600
+_LAST_LINES = 300
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _WORD_CHARACTERS = re.compile(r"[^\W_]+")
@@ -59,7 +60,7 @@ class Stripped:
 
 def tidy_lines(text: str) -> str:
     """The same lines without white space at their ends."""
-    return "\n".join(map(str.rstrip, text.split("\n")))
+    return Outline(text).tidied().text
 
 
 def strip_boilerplate(text: str) -> Stripped:
@@ -72,9 +73,14 @@ def strip_boilerplate(text: str) -> Stripped:
         NotABook: the file is of Project Gutenberg, but which part of it is the text cannot be
             told, or no text is in it.
     """
-    text = tidy_lines(text)
-    page = Page(text)
-    if not pg.has_trace(page.folded):
+    return strip_outline(Outline(text).tidied())
+
+
+def strip_outline(outline: Outline) -> Stripped:
+    """`strip_boilerplate` for a text whose lines have no white space at their ends."""
+    text = outline.text
+    page = Page(outline)
+    if not page.has_trace:
         return Stripped(text, marked=False)
     wrapping = _merged(_wrapping(page))
     if not wrapping:
@@ -88,7 +94,7 @@ def strip_boilerplate(text: str) -> Stripped:
     cuts = _merged(wrapping + notices)
     pieces = list(_pieces(cuts, len(text)))
     body = _join(text[start:end] for start, end in pieces)
-    _check(body, _join(page.folded[start:end] for start, end in pieces))
+    _check(body, any(page.holds(pg.LICENCE_LEFT_NEEDLES, *piece) for piece in pieces))
     has_header = wrapping[0].kind == "header"
     header = read_header(text[: wrapping[0].end], body[:_TITLE_PAGE]) if has_header else {}
     warnings = []
@@ -108,11 +114,11 @@ def strip_boilerplate(text: str) -> Stripped:
     )
 
 
-def _check(body: str, folded: str) -> None:
+def _check(body: str, is_suspect: bool) -> None:
     words = _WORD.finditer(body)
     if sum(1 for _ in zip(range(_FEWEST_WORDS), words, strict=False)) < _FEWEST_WORDS:
         raise NotABook("nothing is left between its header and its footer")
-    if left := pg.licence_left(folded):
+    if is_suspect and (left := pg.licence_left(Outline(body))):
         raise NotABook(f'its wrapping could not be told from its text: "{left}" is left in it')
 
 
@@ -149,29 +155,39 @@ def _join(pieces: Iterable[str]) -> str:
 
 def _wrapping(page: Page) -> list[Cut]:
     cuts = []
-    position = _header_end(page, 0, _REACH_IN_WRAPPING)
-    while position:  # a header may stand inside another one, from the time of another style
-        inner = _header_end(page, position, _REACH_TO_INNER_HEADER, anchored_only=True)
-        if inner <= position:
-            break
-        position = inner
+    position = _with_inner_headers(page, _header_end(page, 0, _REACH_IN_WRAPPING))
     if position:
         cuts.append(Cut("header", 0, position))
     footer_kinds = (Kind.END, Kind.LICENCE, Kind.FILE_NAME, Kind.SMALL_PRINT, Kind.START)
     for marker in page.markers:
         if marker.start >= position and marker.kind in footer_kinds:
             start = _reach_back(page, marker, position)
-            position = _footer_end(page, marker)
+            position = _with_inner_headers(page, _footer_end(page, marker))
             cuts.append(Cut("footer", start, position))
-    if cuts and (match := pg.STARRED_END.search(page.folded[: _last_start(cuts, page)])):
-        cuts.append(Cut("footer", match.start(), match.end()))
+    if cuts:
+        start, end = _last_lines(page, cuts)
+        if match := pg.LAST_LINE.search(page.fold(start, end)):
+            cuts.append(Cut("footer", start + match.start(), start + match.end()))
     return cuts
 
 
-def _last_start(cuts: list[Cut], page: Page) -> int:
-    """Where the text ends if the last cut reaches to the end of the file, else that end."""
+def _with_inner_headers(page: Page, position: int) -> int:
+    """Where a header that ends at `position` ends with those inside it, of other years."""
+    while 0 < position < len(page.text):
+        inner = _header_end(page, position, _REACH_TO_INNER_HEADER, anchored_only=True)
+        if inner <= position:
+            break
+        position = inner
+    return position
+
+
+def _last_lines(page: Page, cuts: list[Cut]) -> tuple[int, int]:
+    """Where the last lines of the text begin and end, above a footer that reaches to the end."""
     last = cuts[-1]
-    return last.start if last.end == len(page.text) else len(page.text)
+    end = last.start if last.end == len(page.text) else len(page.text)
+    while end and page.text[end - 1].isspace():
+        end -= 1
+    return max(0, end - _LAST_LINES), end
 
 
 def _header_end(page: Page, begin: int, reach: int, anchored_only: bool = False) -> int:
@@ -182,6 +198,7 @@ def _header_end(page: Page, begin: int, reach: int, anchored_only: bool = False)
     paragraph of a row that does so from the top.
     """
     first = anchor = run = begin
+    run_before: int | None = None  # where the run ended before the last gap in it
     gap = run_gap = 0
     run_reach = _REACH_NEAR_TEXT
     opened = False
@@ -198,9 +215,12 @@ def _header_end(page: Page, begin: int, reach: int, anchored_only: bool = False)
             anchor = begin = run = close
             gap, reach = 0, min(reach, _REACH_AFTER_ANCHOR)
             run_reach = run_gap = 0
+            run_before = None
             index = page.index_at(close)
             continue
         if Kind.END in kinds or Kind.LICENCE in kinds:
+            # Known paragraphs below a gap that reach to the footer are the footer's.
+            run = run_before if gap == 0 and run_before is not None else run
             break
         if Kind.RESTRICTIONS in kinds:
             anchor = run = end
@@ -210,14 +230,18 @@ def _header_end(page: Page, begin: int, reach: int, anchored_only: bool = False)
             gap = 0
             opened = opened or bool(pg.HEADER_OPENING.match(page.plain(index, begin)))
             if run_gap <= run_reach and (opened or anchor > first):
+                run_before = run if run_gap else run_before
                 run, run_gap = end, 0
         elif not _WORDLESS.match(page.text, start, end):
             gap += end - start
             # Without a marker, only a title may stand between two known paragraphs.
-            run_gap += end - start if end - start <= _LONGEST_TITLE else _REACH_IN_WRAPPING
+            run_gap += end - start if end - start <= LONGEST_TITLE else _REACH_IN_WRAPPING
         if gap > reach:
             break
         index += 1
+    if run > max(anchor, first):
+        start, end = page.paragraphs[page.index_at(run - 1)]
+        run = less_heading(page, max(start, first), run) if run == end else run
     return first if anchored_only and anchor == first else run
 
 
@@ -236,6 +260,8 @@ def _reach_back(page: Page, marker: Marker, limit: int) -> int:
         fields = marker.kind is Kind.START
         if end - above > LONGEST_NOTICE or not page.is_wrapping(index, limit, fields):
             break
+        if not page.match(pg.NOTICE_OPENING, above) and page.is_about_the_project:
+            break
         start = max(limit, _first_wrapping_line(page, above, end))
         if start > above:
             break
@@ -245,8 +271,8 @@ def _reach_back(page: Page, marker: Marker, limit: int) -> int:
 def _first_wrapping_line(page: Page, start: int, end: int) -> int:
     """`start`, or the line of the paragraph at which wrapping follows directly on the text."""
     position = start
-    for line in page.folded[start:end].split("\n"):
-        if pg.PHRASES.search(" ".join(line.split())):
+    for line in page.fold(start, end).split("\n"):
+        if pg.speaks_as_wrapping(" ".join(line.split())):
             before = page.text[start : max(start, position - 1)].rstrip()
             return position if before.endswith((".", "!", "?", '"', "”", "'", "*")) else start
         position += len(line) + 1
@@ -272,8 +298,15 @@ def _footer_end(page: Page, marker: Marker) -> int:
         if Kind.SMALL_PRINT in kinds:
             close = page.small_print_end(kinds[Kind.SMALL_PRINT].start)
             if close and _has_text(page, close):  # it was the small print of a further text
-                return _header_end(page, close, _REACH_NEAR_TEXT, anchored_only=True)
+                following = page.paragraphs[page.index_at(close)][0]
+                is_opened = page.match(pg.NEXT_TEXT, following)
+                reach = _REACH_IN_WRAPPING if is_opened else _REACH_NEAR_TEXT
+                return _header_end(page, close, reach, anchored_only=not is_opened)
             return len(page.text)
+        if start > marker.end and page.match(pg.NEXT_TEXT, start):
+            close = _header_end(page, start, _REACH_IN_WRAPPING)
+            if close > start:
+                return close if _has_text(page, close) else len(page.text)
         index += 1
         if kinds or page.is_wrapping(index - 1, end):
             end, gap = stop, 0
@@ -289,14 +322,7 @@ def _footer_end(page: Page, marker: Marker) -> int:
 
 def _has_text(page: Page, position: int) -> bool:
     """Whether more than a title stands after `position` that is no wrapping."""
-    letters = 0
-    for index in range(page.index_at(position), len(page.paragraphs)):
-        if not page.is_wrapping(index, position):
-            start, end = page.paragraphs[index]
-            letters += end - max(start, position)
-        if letters > _LONGEST_TITLE:
-            return True
-    return False
+    return position < page.text_limit
 
 
 def _is_rest_short(page: Page, position: int, longest: int) -> bool:

@@ -1,34 +1,22 @@
-"""Cleaning rules that need to see paragraphs: credits, transcribers' notes, contents lists,
-illustrations. Each returns the changed text and how many things it removed."""
+"""Cleaning rules for what those who made the file put in: credits, transcribers' notes, and what
+stands in brackets that name it: illustrations, sidenotes. Each returns the changed text and how
+many things it removed."""
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice, pairwise
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import islice
 
-from pipeline.books.searching import bracket_pairs, outermost
-
-_PARAGRAPH = re.compile(r"[^\n]+(?:\n[^\n]+)*")
-
-Span = tuple[int, int]
-
-
-def _paragraphs(text: str, start: int = 0) -> Iterator[Span]:
-    return (match.span() for match in _PARAGRAPH.finditer(text, start))
-
-
-def _cut(text: str, spans: Iterable[Span]) -> tuple[str, int]:
-    """The text without the spans. Where one stood alone between empty lines, these stay."""
-    pieces = []
-    position = count = 0
-    for start, end in sorted(spans):
-        if start < position:
-            continue
-        pieces.append(text[position:start])
-        position = end
-        count += 1
-    pieces.append(text[position:])
-    return "".join(pieces), count
-
+from pipeline.books.cleaning_table import line_table
+from pipeline.books.searching import (
+    Span,
+    closed_brackets,
+    cut,
+    lift,
+    occurrences,
+    outermost,
+    paragraphs,
+)
 
 # --- credits --------------------------------------------------------------------------------------
 
@@ -59,6 +47,13 @@ _CREDIT_EVIDENCE = re.compile(
     r"digiti[sz]|\bpg\b|\bbbs\b|internet|transcribed from",
     re.I,
 )
+# In small letters: one of them stands in whatever these lines match.
+_CREDIT_NEEDLES = (
+    *("prepared", "produced", "created", "transcribed", "scanned", "typed", "keyed", "entered"),
+    *("converted", "contributed", "provided", "digiti", "formatted", "proof", "corrected"),
+    *("submitted", "ocr", "html", "margination", "corrections", "additional", "club", "bbs"),
+    *("note:", "images", "internet", "http", "credit"),
+)
 _HEAD = 4000  # characters below the START marker in which credits stand
 _TAIL_PARAGRAPHS = 6
 _LONGEST_CREDIT = 1200
@@ -69,19 +64,31 @@ def remove_credits(text: str) -> tuple[str, int]:
     made the file, next to its beginning and its end."""
     spans = []
     at_top = True
-    head = [span for span in _paragraphs(text[: _HEAD + _LONGEST_CREDIT]) if span[0] < _HEAD]
+    top = text[: _HEAD + _LONGEST_CREDIT]
+    head = [span for span in paragraphs(top) if span[0] < _HEAD]
+    places = occurrences(top.lower(), _CREDIT_NEEDLES)
     for start, end in head:
-        credit = _credit_from(text, start, end)
+        # A few letters are two in lower case, so that the places may lie a little further.
+        likely = _any_within(places, start - 1, end + _LONGEST_CREDIT)
+        credit = _credit_from(text, start, end) if likely else None
         if credit is not None and (at_top or _CREDIT_EVIDENCE.search(text, start, end)):
             spans.append((credit, end))
         elif end - start > 100:
             at_top = False
     spans += _tail_credits(text, head[-1][1] if head else 0)
     if "istributed Proof" in text:
-        for match in _PARAGRAPH.finditer(text):
-            if "istributed Proof" in match.group() and _CREDIT_LINE.match(match.group()):
-                spans.append(match.span())
-    return _cut(text, {span for span in spans if span[1] - span[0] <= _LONGEST_CREDIT})
+        spans += _proofreaders(text)
+    return cut(text, {span for span in spans if span[1] - span[0] <= _LONGEST_CREDIT})
+
+
+def _proofreaders(text: str) -> Iterator[Span]:
+    end = 0
+    for at in occurrences(text, ["istributed Proof"]):
+        if at < end:
+            continue
+        start, end = next(paragraphs(text, text.rfind("\n\n", end, at) + 1))
+        if _CREDIT_LINE.match(text, start, end):
+            yield start, end
 
 
 def _credit_from(text: str, start: int, end: int) -> int | None:
@@ -98,7 +105,7 @@ def _credit_from(text: str, start: int, end: int) -> int | None:
 
 
 def _tail_credits(text: str, after: int) -> list[Span]:
-    tail = list(_paragraphs(text, max(after, len(text) - 2 * _HEAD)))[-_TAIL_PARAGRAPHS:]
+    tail = list(paragraphs(text, max(after, len(text) - 2 * _HEAD)))[-_TAIL_PARAGRAPHS:]
     return [
         (start, end)
         for start, end in tail
@@ -109,28 +116,53 @@ def _tail_credits(text: str, after: int) -> list[Span]:
 # --- brackets -------------------------------------------------------------------------------------
 
 
-def _bracketed(text: str, opening: re.Pattern[str], longest: int) -> list[Span]:
+def bracketed(text: str, opening: re.Pattern[str], longest: int) -> list[Span]:
     """The brackets that begin as `opening` says, with all that is nested in them. One that is not
-    closed within `longest` characters is left alone."""
-    wanted = {match.start() for match in opening.finditer(text)}
+    closed within `longest` characters, or not before the next paragraph that opens such a bracket,
+    is left alone."""
+    wanted = [start for start in occurrences(text, "[") if opening.match(text, start)]
     if not wanted:
         return []
-    return outermost(span for span in bracket_pairs(text, longest) if span[0] in wanted)
+    pairs = closed_brackets(text, wanted, longest)
+    opens_paragraph = [start for start in wanted if text[start - 2 : start] == "\n\n"]
+    return outermost(span for span in pairs if not _any_within(opens_paragraph, *span))
+
+
+def _any_within(places: list[int], start: int, end: int) -> bool:
+    following = bisect_right(places, start)
+    return following < len(places) and places[following] < end
 
 
 _ILLUSTRATION = re.compile(
-    r"\[[ _*]*(?:Illustrations?|Illus\.|Frontispiece|Picture|Image|Cover|Decoration|Vignette|Plate|"
-    r"Tail-?piece|Head-?piece|Colophon|Map|Abbildung|Ilustraci[oó]n|Illustrazione|Illustratie|"
-    r"Gravure|Kuva|Kuvitus)s?\b[ _]*(?=[\]:.,;\n\[(]|No\b|\d)",
+    r"\[[ _*]*(?:(?:(?:Full[ -]page |Colou?red )?Illustrations?|Illus\.|Frontispiece|Picture|Image|"
+    r"Cover|Decoration|Vignette|Plate|Tail-?piece|Head-?piece|Colophon|Map|Portrait|Facsimile|"
+    r"Abbildung|Ilustraci[oó]n|Illustrazione|Illustratie|Gravure|Kuva|Kuvitus|Ilustra[cç][aã]o"
+    r")s?\b[ _]*(?=[\]:.,;\n\[(]|No\b|\d)"
+    r"|(?:Blank Page|Music|Music(?:al)? (?:notation|score)|Sheet music|Listen|MusicXML)"
+    r"[ _]*(?=\]))",
     re.I,
 )
+_LONGEST_CAPTION = 3000
 
 
 def remove_illustrations(text: str) -> tuple[str, int]:
-    """[Illustration], [Illustration: with a caption of several lines], [Frontispiece]."""
-    if "[" not in text:
-        return text, 0
-    return _cut(text, _bracketed(text, _ILLUSTRATION, 3000))
+    """[Illustration], [Illustration: with a caption of several lines], [Frontispiece], and other
+    things that a text file has no place for: [Blank Page], [Music]."""
+    return lift(text, bracketed(text, _ILLUSTRATION, _LONGEST_CAPTION))
+
+
+_SIDENOTE = re.compile(
+    r"\[[ _*]*(?:Side-?\s?notes?|Marginal\s+note|Margin(?:\s+note)?|Running\s+head(?:er|ing|line)?|"
+    r"Page\s+head(?:er|ing|line)?|Head-?line|Randnotiz|Randbemerkung|Note\s+marginale|"
+    r"Notes?\s+en\s+marge|En\s+marge|Kanttekening|Reunahuomautus)\s*[:.]",
+    re.I,
+)
+_LONGEST_SIDENOTE = 1500
+
+
+def remove_sidenotes(text: str) -> tuple[str, int]:
+    """[Sidenote: what stood in the margin]; what it stood beside closes up."""
+    return lift(text, bracketed(text, _SIDENOTE, _LONGEST_SIDENOTE))
 
 
 # --- transcribers' notes --------------------------------------------------------------------------
@@ -138,9 +170,20 @@ def remove_illustrations(text: str) -> tuple[str, int]:
 _NOTE_WORDS = (
     r"(?:transcriber|transcription|redactor|proof-?reader|digiti[sz]er|e-?text\s+(?:editor|producer))"
     r"(?:['’]?s?['’]?)\s+(?:end-?\s?|foot-?)?(?:note|comment|correction|remark)s?"
+    r"|(?:anmerkung(?:en)?|hinweise?|notiz(?:en)?)\s+zur\s+transkription|transkriptionsnotizen"
+    r"|notes?\s+(?:de\s+la\s+|de\s+|du\s+)transcript(?:eur|rice|ion)|nota\s+del?\s+tran?scri\w+"
+    r"|opmerkingen\s+van\s+de\s+(?:bewerker|transcri\w+)"
     r"|(?:typographical|printer'?s?)\s+errors?\s+(?:have\s+been\s+)?corrected\s+by\s+the\s+(?:e-?text\s+)?transcriber"
 )
-_NOTE_BRACKET = re.compile(rf"\[[\s_*]*(?:{_NOTE_WORDS}|transcriber:|T\.?N\.?:)", re.I)
+# The letters with which these begin, and the characters that may stand before them.
+_NOTE_OPENINGS = (
+    *("trans", "redac", "proof", "digit", "etext", "e-tex", "anmer", "hinwe", "notiz", "note "),
+    *("note\n", "notes", "nota ", "nota\n", "opmer", "typog", "print"),
+)
+_ODD_OPENINGS = "\n\t\r\x0b\x0c\x85\xa0\u2028\u2029\u3000"
+_NOTE_BRACKET = re.compile(
+    rf"\[[\s_*]*(?:{_NOTE_WORDS}|transcriber:|T\.?N\.?:|\*\*(?=[^\]*]))", re.I
+)
 _NOTE_PARAGRAPH = re.compile(rf"[\s_*=]*(?:{_NOTE_WORDS})[\s_*:.=\-–—]*", re.I)
 _NOTE_BOX = re.compile(r"^[ ]*\+[-=]{4,}\+?[ ]*\n(?:[ ]*\|[^\n]*\n)+[ ]*\+[-=]{4,}\+?[ ]*$", re.M)
 _RULE = re.compile(r"[ ]*(?:[-=_*][ ]*){3,}\Z")
@@ -149,16 +192,24 @@ _FILE_BRACKET = re.compile(
     r"\[[\s_*]*this\s+(?:plain\s+)?(?:text|e-?text|e-?book|file|version)\b", re.I
 )
 _FILE_TALK = re.compile(r"unicode|utf-?8|\bascii\b|latin-?1|\bhtml\b|e-?text|e-?book", re.I)
+# Next to the beginning: "[The text is taken from the first edition.]"
+_SOURCE_BRACKET = re.compile(
+    r"\[[\s_*]*(?:the|this)\s+(?:present\s+)?(?:e-?text|text|e-?book|file)\s+(?:is|was|has\s+been|here)\s+"
+    r"(?:take|based|scan|reproduc|prepar|deriv|cop|from|transcri|that\s+of)",
+    re.I,
+)
 _NOTE_NEEDLES = (
     *("ranscri", "RANSCRI", "edactor", "EDACTOR", "roofreader", "roof-reader", "igiti"),
-    *("T.N", "TN:"),
+    *("T.N", "TN:", "[**", "ranskri", "RANSKRI", "trascri", "merkingen van de"),
 )
 _TRANSCRIBER = re.compile(r"transcri", re.I)
 _LONGEST_NOTE = 6000
 _LONGEST_END_NOTE = 15_000
+_MOST_FOLLOWING = 39  # paragraphs
 _NOTE_TALK = re.compile(
     r"spelling|error|corrected|retained|hyphen|punctuation|original|printed|text|underscore|"
-    r"typograph|changed|edition|inconsisten|italic",
+    r"typograph|changed|edition|inconsisten|italic|"
+    r"schreib|druckfehler|korrigiert|erreurs|corrig|orthogra|spelfout|errores|errori",
     re.I,
 )
 
@@ -168,30 +219,43 @@ def remove_transcriber_notes(text: str) -> tuple[str, int]:
     a heading as far as the next gap, and at the end of the file to its end."""
     spans = [
         span
-        for span in _bracketed(text, _FILE_BRACKET, _LONGEST_NOTE)
+        for span in bracketed(text, _FILE_BRACKET, _LONGEST_NOTE)
         if _FILE_TALK.search(text, *span)
     ]
-    if not spans and not any(needle in text for needle in _NOTE_NEEDLES):
+    spans += bracketed(text[: _HEAD + _LONGEST_CREDIT], _SOURCE_BRACKET, _LONGEST_CREDIT)
+    notes = bracketed(text, _NOTE_BRACKET, _LONGEST_NOTE)
+    notes += _note_boxes(text)
+    notes += _note_paragraphs(text, {start for start, _ in spans + notes})
+    if notes and not spans and not any(needle in text for needle in _NOTE_NEEDLES):
         return text, 0
-    spans += _bracketed(text, _NOTE_BRACKET, _LONGEST_NOTE)
-    if "+--" in text or "+==" in text:
-        spans += [m.span() for m in _NOTE_BOX.finditer(text) if _TRANSCRIBER.search(m.group())]
-    covered = {start for start, _ in spans}
-    paragraphs = list(_paragraphs(text))
-    for number, (start, end) in enumerate(paragraphs):
+    return cut(text, outermost(spans + notes))
+
+
+def _note_boxes(text: str) -> Iterator[Span]:
+    if "+" not in text or ("+--" not in text and "+==" not in text):
+        return
+    for start in line_table(text).opened(characters="+"):
+        box = _NOTE_BOX.match(text, start)
+        if box and _TRANSCRIBER.search(box.group()):
+            yield box.span()
+
+
+def _note_paragraphs(text: str, covered: set[int]) -> Iterator[Span]:
+    for start in line_table(text).opened(_NOTE_OPENINGS, _ODD_OPENINGS, paragraphs=True):
+        if start in covered or text[start : start + 1] in ("", "\n"):
+            continue
+        _, end = next(paragraphs(text, start))
         match = _NOTE_PARAGRAPH.match(text, start, end)
-        if match and start not in covered:
-            spans.append((start, _note_end(text, paragraphs, number, match.end() >= end)))
-    return _cut(text, outermost(spans))
+        if match:
+            yield start, _note_end(text, start, end, match.end() >= end)
 
 
-def _note_end(text: str, paragraphs: list[Span], number: int, heading_only: bool) -> int:
-    """Where a note ends: with the file, at the next gap or rule, else with its own paragraph (or
-    the one under its heading)."""
-    start, end = paragraphs[number]
+def _note_end(text: str, start: int, end: int, heading_only: bool) -> int:
+    """Where a note ends that begins with a paragraph: with the file, at the next gap or rule, else
+    with its own paragraph (or the one under its heading)."""
     if len(text) - start <= _LONGEST_END_NOTE and start >= 0.7 * len(text):
         return len(text)
-    following = paragraphs[number + 1 : number + 40]
+    following = list(islice(paragraphs(text, end), _MOST_FOLLOWING))
     note_end = end
     for index, (begin, stop) in enumerate(following):
         wide = text.count("\n", note_end, begin) > 2 and (index or not heading_only)
@@ -204,117 +268,3 @@ def _note_end(text: str, paragraphs: list[Span], number: int, heading_only: bool
     if heading_only and following and _NOTE_TALK.search(text, *following[0]):
         return following[0][1]
     return end
-
-
-# --- contents lists -------------------------------------------------------------------------------
-
-_CONTENTS_HEADING = re.compile(
-    r"^[ _*=]*(?=[ctlist\u00ed])(?:"
-    r"(?:the[ ]|table[ ]of[ ])?contents(?:[ ]of[ ][^\n]{1,40})?"
-    r"|list[ ]of[ ](?:illustrations|plates|tales|stories|chapters)|illustrations"
-    r"|inhalt(?:sverzeichnis)?|sis[äa]llys(?:luettelo)?|table[ ]des[ ]mati[èe]res"
-    r"|inhoud|inneh[åa]ll|[íi]ndice)[.:]?[ _*=]*$",
-    re.I | re.M,
-)
-_ENTRY = re.compile(
-    r"[\W_]*(?:chapter|chap\.|book|part|act|scene|letter|section|volume|vol\.|canto|prologue|epilogue|"
-    r"preface|introduction|appendix|index|notes|conclusion|kapitel|chapitre|osa|teil|"
-    r"[ivxlcdm]+\b[.:)\- ]|[ivxlcdm]+$|\d{1,3}\b[.:)\- ])",
-    re.I,
-)
-_ENTRY_PAGE = re.compile(r"(?:[ ]{2,}|[ .·]{3,}|[ ]\.)[ ]*(?:\d{1,4}|[ivxlcdm]{1,8}|page)$", re.I)
-_LONGEST_ENTRY = 64
-_LONGEST_LINE = 90
-_FEWEST_ENTRIES = 3
-_MOST_ENTRIES = 500  # paragraphs
-
-
-def remove_contents(text: str) -> tuple[str, int]:
-    """A heading such as CONTENTS with the list of short entries under it."""
-    spans: list[Span] = []
-    for heading in _CONTENTS_HEADING.finditer(text):
-        if spans and heading.start() < spans[-1][1]:
-            continue
-        end = _contents_end(text, heading.end())
-        if end is not None:
-            spans.append((heading.start(), end))
-    return _cut(text, spans)
-
-
-def _contents_end(text: str, start: int) -> int | None:
-    """Where the list under a contents heading ends; None if no list stands there.
-
-    The list ends where its first entry comes again (as the heading of the first chapter), at a
-    gap wider than those between its entries, or at the first paragraph that is no entry.
-    """
-    entries: list[str] = []
-    end = start
-    widest_gap = 2  # line ends between two entries
-    paragraphs = islice(_paragraphs(text, start), _MOST_ENTRIES)
-    for (begin, stop), following in pairwise(chain(paragraphs, [(len(text), len(text))])):
-        lines = _lines(text, begin, stop)
-        gap = text.count("\n", end, begin)
-        if not _is_list(lines):
-            break
-        if entries and gap > widest_gap:
-            heads_a_part = gap <= 4 and _goes_on(_lines(text, *following))
-            if not _goes_on(lines) and not heads_a_part:
-                break
-        if len(entries) == 1:
-            widest_gap = max(widest_gap, min(gap, 3))
-        kept = _lines_before_repetition(lines, entries)
-        entries += lines[:kept]
-        if kept:
-            end = begin + len("\n".join(text[begin:stop].split("\n")[:kept]))
-        if kept < len(lines):
-            break
-    return end if len(entries) >= _FEWEST_ENTRIES else None
-
-
-def _lines(text: str, start: int, end: int) -> list[str]:
-    return [line.strip() for line in text[start:end].split("\n")]
-
-
-def _lines_before_repetition(lines: list[str], entries: list[str]) -> int:
-    """How many of the lines stand before the one that repeats the list's first entry."""
-    first = _bare(entries[0] if entries else lines[0])
-    for number, line in enumerate(lines):
-        if (entries or number) and _bare(line) == first and not _ENTRY_PAGE.search(line):
-            return number
-    return len(lines)
-
-
-def _bare(entry: str) -> str:
-    """An entry without page number, punctuation and case."""
-    return re.sub(r"[\W_]+", " ", _ENTRY_PAGE.sub("", entry)).strip().casefold()
-
-
-def _is_list(lines: list[str]) -> bool:
-    if all(_ENTRY_PAGE.search(line) for line in lines):
-        return True
-    if all(len(line) <= _LONGEST_ENTRY or _ENTRY_PAGE.search(line) for line in lines):
-        return _is_plainly_list(lines) or not _is_speech(lines)
-    if _is_plainly_list(lines):
-        return max(map(len, lines)) <= _LONGEST_LINE
-    return bool(_ENTRY.match(lines[0])) and sum(map(len, lines)) <= 600  # one entry, wrapped
-
-
-def _goes_on(lines: list[str]) -> bool:
-    """Whether a list goes on after a gap: single lines there are titles and chapter headings."""
-    if _ENTRY_PAGE.search(lines[0]) or _ENTRY_PAGE.search(lines[-1]):
-        return True
-    return len(lines) >= 3 and _is_list(lines) and _is_plainly_list(lines)
-
-
-def _is_plainly_list(lines: list[str]) -> bool:
-    entries = sum(1 for line in lines if _ENTRY.match(line) or _ENTRY_PAGE.search(line))
-    return 2 * entries > len(lines)
-
-
-def _is_speech(lines: list[str]) -> bool:
-    """Whether short lines are talk or prose: opened by a quotation mark, closed as a sentence
-    is, or going on in the next line with a small letter."""
-    if lines[0].startswith(tuple('"“‘«»—')) or lines[-1].endswith(tuple('?!"”')):
-        return True
-    small = sum(1 for line in lines[1:] if line[:1].islower())
-    return 2 * small > len(lines) - 1 if len(lines) > 1 else lines[0].endswith((".", ","))

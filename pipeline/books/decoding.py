@@ -20,7 +20,8 @@ _BYTE_ORDER_MARKS = (
 _UTF8_SEQUENCE = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
-_HIGH_BYTE = re.compile(rb"[\x80-\xff]")
+_NO_ASCII = bytes([*b" " * 0x80, *range(0x80, 0x100)])
+_LONE_RETURN = re.compile(rb"\r(?!\n)")
 _LINE_ENDS = re.compile("\r+\n?|\u2028|\u2029")  # "\r\r\n" is one line end, written twice by FTP
 
 # A file is UTF-8 with a few broken bytes, rather than Windows-1252, if it holds at least this
@@ -43,6 +44,8 @@ def decode(raw: bytes) -> Decoded:
         if raw.startswith(mark):
             text = raw[len(mark) :].decode(encoding, errors="replace")
             return Decoded(_unify_line_ends(text), encoding)
+    if b"\r" in raw and not _LONE_RETURN.search(raw):
+        raw = raw.translate(None, b"\r")  # half the time that "\r\n" takes to be replaced
     try:
         return Decoded(_unify_line_ends(raw.decode("utf-8")), "utf-8")
     except UnicodeDecodeError:
@@ -55,7 +58,8 @@ def decode(raw: bytes) -> Decoded:
 
 
 def _unify_line_ends(text: str) -> str:
-    text = text.replace("\r\n", "\n")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
     if "\r" in text or "\u2028" in text or "\u2029" in text:
         text = _LINE_ENDS.sub("\n", text)
     return text
@@ -63,8 +67,9 @@ def _unify_line_ends(text: str) -> str:
 
 def _is_damaged_utf8(raw: bytes) -> bool:
     """UTF-8 that was cut off in mid-character, or has a stray byte here and there."""
-    good = _UTF8_SEQUENCE.findall(raw)
-    broken = len(_HIGH_BYTE.findall(raw)) - sum(map(len, good))
+    high = raw.translate(_NO_ASCII).split()
+    good = _UTF8_SEQUENCE.findall(b" ".join(high))
+    broken = sum(map(len, high)) - sum(map(len, good))
     return len(good) >= _GOOD_PER_BROKEN * broken
 
 

@@ -1,77 +1,30 @@
-"""Are the lines of a paragraph wrapped prose, or lines that someone set on purpose (verse, a play,
-a list, a title page)?
-
-Hard-wrapped prose breaks a line where the next word would not have fitted, goes on with a small
-letter, and seldom stops at the end of a line; verse does the opposite of each. How far a file's
-own prose does so is measured first, since many files of the 1990s were broken by the sense. Each
-line break is then weighed as evidence: naive Bayes, with the file's own rates for prose.
-"""
+"""The lines of a text as arrays: where they start and end, how deep they are set, what they start
+with. A book has tens of thousands of them, and to look at each by itself takes too long."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Sequence
+from functools import cache, cached_property
 from itertools import pairwise
-from math import log
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Ints = NDArray[Any]
+    Bools = NDArray[Any]
+    Floats = NDArray[Any]
 
 Lines = list[str]
 
-_SLACK = 6  # characters by which a full line may be short: underscores and marks are gone from it
-_LONGEST_WRAPPED = 120  # no file wraps wider; longer lines are whole paragraphs
-_BLOCKS_TO_MEASURE = 600  # taken evenly from all over the text
+# What a line starts with. Figures, "I", letters without case and lines wholly in capitals tell
+# nothing.
+SMALL, CAPITAL, NEUTRAL = 0, 1, 2
+_UNTOLD = 3
+
+STOPS = (".", ",", "!", "?", ";", ":", '"', "”", "'", "’", "--", "—", ")", "»")
 
 
-class Shape(Enum):
-    """What the line breaks of a paragraph are."""
-
-    PROSE = auto()  # wraps, to be undone
-    LINES = auto()  # meant, to be kept
-    UNSURE = auto()  # as its neighbours are
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How the lines of a kind of text break: the share of line breaks at which the next word would
-    not have fitted, and the shares at which a small letter or a capital follows, where the line
-    above stops (ends in a punctuation mark) and where it does not. These two go together: prose
-    has its capitals mostly behind a full stop."""
-
-    full: float
-    small: float
-    small_after_stop: float
-    capital: float
-    capital_after_stop: float
-
-    def of(self, small: bool, stopped: bool) -> float:
-        if small:
-            return self.small_after_stop if stopped else self.small
-        return self.capital_after_stop if stopped else self.capital
-
-
-# Measured on Leaves of Grass, Beowulf, Faust and The Raven; prose on forty novels.
-_VERSE = Rates(0.25, small=0.03, small_after_stop=0.03, capital=0.26, capital_after_stop=0.68)
-_USUAL_PROSE = Rates(0.7, small=0.73, small_after_stop=0.12, capital=0.05, capital_after_stop=0.1)
-_RAREST = 0.03  # a rate measured lower than this is not trusted
-# Before a paragraph is looked at: in a novel, one in a hundred is verse.
-_PRIOR_IN_PROSE = 3.0
-_PRIOR_IN_VERSE = -2.0
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a text is laid out: the width of its lines, how its prose is broken, whether it is
-    mostly verse, and at which indents verse too long for the page goes on."""
-
-    width: int
-    prose: Rates = _USUAL_PROSE
-    verse: bool = False
-    continued: frozenset[int] = frozenset()
-
-    @property
-    def wrapped(self) -> bool:
-        """False where paragraphs are lines already."""
-        return self.width <= _LONGEST_WRAPPED
+# --- one line -------------------------------------------------------------------------------------
 
 
 def indent_of(line: str) -> int:
@@ -86,11 +39,24 @@ def first_letter(line: str) -> str:
     return ""
 
 
-def _starts_small(line: str) -> bool:
+def starts_small(line: str) -> bool:
     return line[:1].islower() or first_letter(line).islower()
 
 
-def _fills(line: str, following: str, width: int) -> bool:
+_PRONOUN = re.compile(r"\W*I\b")
+
+
+def start_of(line: str) -> int:
+    """SMALL, CAPITAL or NEUTRAL."""
+    first = first_letter(line)
+    if first.islower() or line[:1].islower():
+        return SMALL
+    if not first.isupper() or (first == "I" and _PRONOUN.match(line)) or line.isupper():
+        return NEUTRAL
+    return CAPITAL
+
+
+def fills(line: str, following: str, width: int) -> bool:
     """Whether the first word of the next line would not have fitted into this one."""
     room = width - len(line) - 1
     if room < 1:
@@ -100,129 +66,225 @@ def _fills(line: str, following: str, width: int) -> bool:
     return (len(word) if end < 0 else end) > room
 
 
-_STOPS = (".", ",", "!", "?", ";", ":", '"', "”", "'", "’", "--", "—", ")")
+# --- what characters are --------------------------------------------------------------------------
+
+IS_LOWER, IS_UPPER, IS_ALNUM, IS_DIGIT, IS_DECIMAL, IS_STOP, IS_OF_NAME = (1 << n for n in range(7))
+_IS_KNOWN = 1 << 7
+_NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ .'’-")  # what the name of who speaks is written in
 
 
-Event = tuple[bool, bool, bool]
-
-
-def _evidence(lines: Lines, width: int, skip: frozenset[int] = frozenset()) -> Iterator[Event]:
-    """For each line break: does a small letter follow, is the line full, does it end in a stop.
-    Breaks before the indents in `skip` are no evidence."""
-    for line, following in pairwise(lines):
-        if skip and indent_of(following) in skip:
-            continue
-        full = _fills(line, following, width - _SLACK)
-        yield _starts_small(following), full, line.endswith(_STOPS)
-
-
-def measure(blocks: Sequence[Lines]) -> Layout:
-    """The layout of a text, from its paragraphs of several lines."""
-    longest = max((max(map(len, block)) for block in blocks), default=0)
-    if longest > 3 * _LONGEST_WRAPPED:
-        return Layout(longest)
-    several = [block for block in blocks if len(block) > 2]
-    sample = several[:: len(several) // _BLOCKS_TO_MEASURE + 1]
-    lengths = sorted(len(line) for block in sample for line in block)
-    width = max(40, lengths[int(0.98 * (len(lengths) - 1))]) if lengths else 72
-    prose = [block for block in sample if len(block) > 3 and _is_mostly_small(block)]
-    breaks = sum(map(len, sample))
-    seen = Counter(event for block in prose for event in _evidence(block, width))
-    return Layout(
-        width,
-        _rates(seen),
-        breaks > 0 and sum(map(len, prose)) < 0.3 * breaks,
-        _continued_indents(sample, width),
+def _traits_of(character: str) -> int:
+    return (
+        _IS_KNOWN
+        | IS_LOWER * character.islower()
+        | IS_UPPER * character.isupper()
+        | IS_ALNUM * character.isalnum()
+        | IS_DIGIT * character.isdigit()
+        | IS_DECIMAL * character.isdecimal()
+        | IS_STOP * (character in STOPS)
+        | IS_OF_NAME * (character in _NAME)
     )
 
 
-def _rates(seen: Counter[Event]) -> Rates:
-    """The rates of a file's own prose, of which `seen` counts the line breaks."""
-    total = seen.total()
-    if total < 20:
-        return _USUAL_PROSE
+@cache
+def _traits() -> "Ints":
+    """The traits of the characters that were looked up so far, by their codes."""
+    import numpy as np
 
-    def share(small: bool, stopped: bool) -> float:
-        return max(_RAREST, sum(seen[small, full, stopped] for full in (True, False)) / total)
-
-    full = sum(count for (_, full, _), count in seen.items() if full) / total
-    return Rates(
-        min(0.95, max(0.05, full)),
-        share(True, False),
-        share(True, True),
-        share(False, False),
-        share(False, True),
-    )
+    return np.zeros(0x110000, np.uint8)
 
 
-def _is_mostly_small(block: Lines) -> bool:
-    return 2 * sum(map(_starts_small, block[1:])) >= len(block) - 1
+def traits(codes: "Ints") -> "Ints":
+    """The traits of characters (IS_LOWER and so on, as bits)."""
+    import numpy as np
+
+    table = _traits()
+    found: Ints = table[codes]
+    if not found.all():
+        for code in np.unique(codes[found == 0]).tolist():
+            table[code] = _traits_of(chr(code))
+        found = table[codes]
+    return found
 
 
-def _continued_indents(blocks: Iterable[Lines], width: int) -> frozenset[int]:
-    """The indents at which verse too long for the page goes on, mostly with a small letter; at
-    those of refrains it does not."""
-    small: Counter[int] = Counter()
-    capital: Counter[int] = Counter()
-    for block in blocks:
-        if not any(line.startswith("   ") for line in block[1:]):
-            continue
-        base = min(map(indent_of, block))
-        for line, following in pairwise(block):
-            indent = indent_of(following)
-            if indent >= base + 3 and _fills(line, following, width - 2 * _SLACK):
-                (small if _starts_small(following) else capital)[indent] += 1
-    return frozenset(indent for indent in small if small[indent] > max(2, capital[indent]))
+def _encoded(text: str) -> tuple["Ints", str]:
+    """The codes of the characters, and the encoding that holds them: the narrowest, for it is the
+    memory that takes the time."""
+    import numpy as np
+
+    encodings = [("utf-16-le", "<u2", "ignore"), ("utf-32-le", "<u4", "surrogatepass")]
+    if text.isascii():
+        encodings.insert(0, ("ascii", "u1", "strict"))
+    for encoding, kind, errors in encodings:
+        codes = np.frombuffer(text.encode(encoding, errors), kind)
+        if len(codes) == len(text):
+            break
+    return codes, encoding
 
 
-_COLUMNS = re.compile(r"\S {3,}\S")
-_SHORTEST_SHARE = 0.62  # of the width: a paragraph of prose has a longer line than that
+# --- all lines ------------------------------------------------------------------------------------
+
+_SPACE = ord(" ")
+_DEEPEST = 60  # indent up to which the lines are looked at together
 
 
-def judge(lines: Lines, layout: Layout) -> Shape:
-    """The shape of a paragraph of two lines or more."""
-    if _is_plain_prose(lines, layout):
-        return Shape.PROSE
-    if 2 * sum(1 for line in lines if _COLUMNS.search(line)) > len(lines):
-        return Shape.LINES
-    indents = set(map(indent_of, lines))
-    if len(indents) > max(3, len(lines) // 4):
-        return Shape.LINES  # set as a shape, as the mouse's tale is
-    too_short = max(map(len, lines[:-1])) < _SHORTEST_SHARE * layout.width
-    if too_short and not _is_narrow_prose(lines):
-        return Shape.LINES
-    prose = layout.prose
-    score = _PRIOR_IN_VERSE if layout.verse else _PRIOR_IN_PROSE
-    for small, full, stopped in _evidence(lines, layout.width, layout.continued):
-        score += log(prose.of(small, stopped) / _VERSE.of(small, stopped))
-        if full:
-            score += log(prose.full / _VERSE.full)
-        else:
-            score += log((1 - prose.full) / (1 - _VERSE.full))
-    if abs(score) < 1:
-        return Shape.UNSURE
-    return Shape.PROSE if score > 0 else Shape.LINES
+class Page:
+    """A text, its lines that are not empty, and the blocks that these stand in.
+
+    Line number n is `text[starts[n] : stops[n]]`; its first `indents[n]` characters are spaces,
+    and none of its last ones is. Block number n holds the lines from `bounds[n]` up to, not with,
+    `bounds[n + 1]`: at first, what stands between empty lines.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Tabs become spaces, spaces at the ends of lines go."""
+        import numpy as np
+
+        self._lay_out(text.expandtabs(8) if "\t" in text else text)
+        if (self.codes[self.stops - 1] == _SPACE).any():
+            self._lay_out("\n".join(map(str.rstrip, self.text.split("\n"))))
+        self.lengths = self.stops - self.starts
+        self.indents = self._measured_indents()
+        self.begins = self.starts + self.indents
+        is_bound = np.concatenate(([2], self.distances, [2]))[: len(self.starts) + 1] > 1
+        self.bounds = np.flatnonzero(is_bound)
+        self._told = np.full(len(self.starts), _UNTOLD)
+
+    def _lay_out(self, text: str) -> None:
+        import numpy as np
+
+        self.text = text
+        # Line ends behind the end, so that one may look two characters ahead from anywhere.
+        self.codes, self.encoding = _encoded(f"{text}\n\n\n")
+        stops = np.flatnonzero(self.codes[:-2] == ord("\n"))
+        starts = np.concatenate(([0], stops[:-1] + 1))
+        filled = np.flatnonzero(stops > starts)
+        self.starts, self.stops = starts[filled], stops[filled]
+        self.distances = np.diff(filled)  # from each line to the next: 1 where none lies between
+
+    def _measured_indents(self) -> "Ints":
+        import numpy as np
+
+        indents = np.zeros(len(self.starts), np.int64)
+        deeper = np.flatnonzero(self.codes[self.starts] == _SPACE)
+        for depth in range(1, _DEEPEST):
+            if not len(deeper):
+                return indents
+            indents[deeper] = depth
+            deeper = deeper[self.codes[self.starts[deeper] + depth] == _SPACE]
+        for line in deeper.tolist():
+            indents[line] = indent_of(self.line(line))
+        return indents
+
+    # --- by number ---
+
+    def line(self, number: int) -> str:
+        return self.text[self.starts[number] : self.stops[number]]
+
+    def lines(self, first: int, stop: int) -> Lines:
+        """The lines from `first` up to, not with, `stop`, of one block."""
+        return self.whole(first, stop).split("\n")
+
+    def whole(self, first: int, stop: int) -> str:
+        return self.text[self.starts[first] : self.stops[stop - 1]]
+
+    def blocks(self) -> list[Lines]:
+        ends = self.bounds.tolist()
+        return [self.lines(*pair) for pair in pairwise(ends)]
+
+    def regroup(self, blocks: Sequence[Lines]) -> None:
+        """Parts the same lines as `blocks` does."""
+        import numpy as np
+
+        self.bounds = np.cumsum([0, *map(len, blocks)])
+
+    # --- by array ---
+
+    @cached_property
+    def spaces(self) -> "Ints":
+        """Where spaces stand; and the end of the text, so that there is one behind each word."""
+        import numpy as np
+
+        is_space = self.codes[: len(self.text) + 1] == _SPACE
+        is_space[-1] = True
+        return np.flatnonzero(is_space)
+
+    @cached_property
+    def surplus_spaces(self) -> "Ints":
+        """Where spaces stand behind a space."""
+        import numpy as np
+
+        return self.spaces[1:][np.diff(self.spaces) == 1]
+
+    def starts_of(self, lines: "Ints") -> "Ints":
+        """What each of the lines starts with: SMALL, CAPITAL or NEUTRAL."""
+        new = lines[self._told[lines] == _UNTOLD]
+        if len(new):
+            self._told[new] = self._tell_starts(new)
+        return self._told[lines]
+
+    def _tell_starts(self, lines: "Ints") -> "Ints":
+        import numpy as np
+
+        at = self.begins[lines]
+        at = at + (traits(self.codes[at]) & IS_ALNUM == 0)  # behind a quotation mark
+        first, second = traits(self.codes[at]), traits(self.codes[at + 1])
+        is_letter = first & IS_ALNUM > 0
+        is_capital = first & IS_UPPER > 0
+        goes_on = second & (IS_LOWER | IS_ALNUM) == IS_LOWER | IS_ALNUM
+        found = np.full(len(lines), _UNTOLD)
+        found[is_letter & ~is_capital] = NEUTRAL
+        found[is_letter & is_capital & goes_on] = CAPITAL
+        found[is_letter & (first & IS_LOWER > 0)] = SMALL
+        found[traits(self.codes[self.starts[lines]]) & IS_LOWER > 0] = SMALL
+        untold = np.flatnonzero(found == _UNTOLD)
+        found[untold] = [start_of(self.line(line)) for line in lines[untold].tolist()]
+        return found
+
+    def stop_at(self, lines: "Ints") -> "Bools":
+        """Whether each of the lines ends in a punctuation mark."""
+        last = self.stops[lines] - 1
+        is_dash = (self.codes[last] == ord("-")) & (self.codes[last - 1] == ord("-"))
+        return (traits(self.codes[last]) & IS_STOP > 0) | is_dash
+
+    def fill(self, lines: "Ints", width: Any) -> "Bools":
+        """Whether the first word of the line behind each of the lines would not have fitted into
+        it. `width` is a number, or one for each of the lines."""
+        import numpy as np
+
+        room = width - self.lengths[lines] - 1
+        begins = self.begins[lines + 1]
+        ends = self.spaces[np.searchsorted(self.spaces, begins)]
+        words = np.minimum(ends, self.stops[lines + 1]) - begins
+        return (room < 1) | (words > room)
+
+    def hang_at(self, lines: "Ints", hanging: frozenset[str]) -> "Bools":
+        """Whether the last word of each of the lines is one of `hanging`."""
+        import numpy as np
+
+        starts, stops = self.starts[lines], self.stops[lines]
+        above = np.searchsorted(self.spaces, stops)  # the number of spaces above each end
+        behind = self.spaces[np.maximum(above, 1) - 1] + 1
+        starts = np.where(above > 0, np.maximum(starts, behind), starts)
+        words = zip(starts.tolist(), stops.tolist(), strict=True)
+        return np.array([self.text[start:stop] in hanging for start, stop in words], bool)
 
 
-def _is_plain_prose(lines: Lines, layout: Layout) -> bool:
-    """What nearly all paragraphs of nearly all books are, told cheaply."""
-    if len(lines) < 3 or len(lines[0]) < 0.75 * layout.width or layout.verse:
-        return False
-    small = 0
-    for line in lines[1:]:
-        first = line[0]
-        if first == " ":
-            return False
-        small += first.islower()
-    return 3 * small >= 2 * (len(lines) - 1)
+def ranges(firsts: "Ints", stops: "Ints") -> tuple["Ints", "Ints"]:
+    """The numbers from each of `firsts` up to, not with, its one of `stops`; and for each number,
+    which of these it comes from."""
+    import numpy as np
+
+    counts = stops - firsts
+    owners = np.repeat(np.arange(len(firsts)), counts)
+    before = np.cumsum(counts) - counts
+    return np.arange(len(owners)) + (firsts - before)[owners], owners
 
 
-def _is_narrow_prose(lines: Lines) -> bool:
-    """A quotation set narrower than the rest: its lines fill a width of their own."""
-    if len(lines) < 4 or not _is_mostly_small(lines):
-        return False
-    own_width = max(map(len, lines))
-    if own_width - indent_of(lines[1]) < 30:
-        return False
-    full = sum(full for _, full, _ in _evidence(lines, own_width + _SLACK - 2))
-    return full >= 0.8 * (len(lines) - 1)
+def counts_in(flags: "Bools", firsts: "Ints", stops: "Ints") -> "Ints":
+    """How many of `flags` are set from each of `firsts` up to, not with, its one of `stops`."""
+    import numpy as np
+
+    sums = np.concatenate(([0], np.cumsum(flags)))
+    counts: Ints = sums[stops] - sums[firsts]
+    return counts

@@ -2,17 +2,23 @@
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
 
 from pipeline.books import boilerplate_patterns as pg
-from pipeline.books.searching import bracket_pairs, occurrences, outermost
+from pipeline.books.outline import Outline, fold
+from pipeline.books.searching import bracket_pairs, outermost
 
-_PARAGRAPH = re.compile(r"[^\n]+(?:\n[^\n]+)*")
 _LONGEST_SMALL_PRINT = 30_000
 _LONGEST_BRACKET = 4000
+_LONGEST_MATCH = 1000  # of a pattern that is not bound to one line
+_LONGEST_WORD = 12  # "proyecto", of the name of the project
+LONGEST_TITLE = 150
+_PROSE = 200  # characters of a paragraph that is no heading
+_MANY_MENTIONS = 8
+_SENTENCE_ENDS = ".!?\"”'»)"
 
 
 class Kind(Enum):
@@ -41,13 +47,87 @@ class Marker:
 class Page:
     """A text whose lines have no white space at their ends, its paragraphs and its markers."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.folded = pg.fold(text)
-        self.paragraphs = [match.span() for match in _PARAGRAPH.finditer(text)]
+    def __init__(self, outline: Outline) -> None:
+        self.text = outline.text
+        self.paragraphs = outline.paragraphs
         self._starts = [start for start, _ in self.paragraphs]
+        self._places = outline.places(pg.NEEDLES)
+        self._last_fold = (0, 0, "")
+        self._bracketed = (0, 0)  # where the outermost brackets are known
+        self._outermost: list[tuple[int, int]] = []
+        self._wrapping: dict[tuple[int, int, bool], bool] = {}
         self.markers = sorted(set(self._find()), key=lambda marker: (marker.start, -marker.end))
         self._marker_starts = [marker.start for marker in self.markers]
+
+    # --- words -------------------------------------------------------------------------------
+    # To lower the case of a whole text takes long: it is done where a needle is, and there alone.
+
+    def fold(self, start: int, end: int) -> str:
+        """A stretch of text in lower case."""
+        if self._last_fold[:2] != (start, end):
+            self._last_fold = start, end, fold(self.text[start:end])
+        return self._last_fold[2]
+
+    def match(self, pattern: re.Pattern[str], start: int) -> re.Match[str] | None:
+        """A pattern for folded text, matched at the start of a line; its own positions count from
+        there."""
+        end = max(start + _LONGEST_MATCH, self.line_end(start))
+        return pattern.match(self.fold(start, end))
+
+    def occurrences(self, needles: Iterable[str]) -> list[int]:
+        """Where any of the needles stands, in order."""
+        return sorted(at for needle in needles for at in self._places[needle])
+
+    def holds(self, needles: Iterable[str], start: int, end: int) -> bool:
+        """Whether any of the needles begins in a stretch of text."""
+        places = [self._places[needle] for needle in needles]
+        return any(bisect_left(hits, start) < bisect_left(hits, end) for hits in places)
+
+    @property
+    def has_trace(self) -> bool:
+        """Whether the text has anything to do with Project Gutenberg."""
+        for needle in pg.TRACE_NEEDLES:
+            for start in self._places[needle]:
+                end = start + len(needle)
+                while start and self.text[start - 1].isspace():
+                    start -= 1
+                while end < len(self.text) and self.text[end].isspace():
+                    end += 1
+                around = self.fold(max(0, start - _LONGEST_WORD), end + _LONGEST_WORD)
+                if pg.TRACE.search(around):
+                    return True
+        return False
+
+    @cached_property
+    def _residue(self) -> list[tuple[int, int]]:
+        """Where the needles of residue stand: from, to."""
+        return sorted(
+            (at, at + len(needle)) for needle in pg.RESIDUE_NEEDLES for at in self._places[needle]
+        )
+
+    def residue(self, begin: int, end: int) -> list[int]:
+        """Where a stretch of text names the project or speaks of etexts."""
+        places = []
+        for index in range(bisect_left(self._residue, (begin, begin)), len(self._residue)):
+            at, stop = self._residue[index]
+            if at >= end:
+                break
+            start = max(begin, at - 16)
+            before = max(begin, start - 1)  # its last character tells whether a word begins
+            around = self.fold(before, min(end, at + 24))
+            if stop <= end and pg.RESIDUE.search(around, start - before):
+                places.append(at)
+        return places
+
+    def bookmarks(self, begin: int, end: int) -> list[int]:
+        """Where a stretch of text speaks of lists of bookmarks."""
+        places = []
+        for at in self._places["bookmarks"]:
+            for opening in pg.BOOKMARKS_OPENINGS:
+                start = at - len(opening)
+                if begin <= start and at + len("bookmarks") <= end:
+                    places += [start] if self.fold(start, at) == opening else []
+        return places
 
     # --- places ------------------------------------------------------------------------------
 
@@ -71,15 +151,27 @@ class Page:
             return position
         return self.paragraphs[index][1]
 
-    @cached_property
-    def _brackets(self) -> list[tuple[int, int]]:
-        return outermost(bracket_pairs(self.text, _LONGEST_BRACKET))
+    def _brackets(self, position: int) -> list[tuple[int, int]]:
+        """The outermost pairs of brackets near a position. Those round it are among them: what
+        stands further away than the longest pair cannot be one of these."""
+        first, last = self._bracketed
+        if not (first <= position < last):
+            # A good way on, so that many positions in a row are looked at together.
+            begin = max(0, position - _LONGEST_BRACKET)
+            end = position + 5 * _LONGEST_BRACKET
+            near = bracket_pairs(self.text[begin:end], _LONGEST_BRACKET)
+            self._outermost = [(begin + start, begin + stop) for start, stop in outermost(near)]
+            self._bracketed = position, position + 4 * _LONGEST_BRACKET
+        return self._outermost
 
     def bracket_round(self, position: int) -> tuple[int, int]:
         """The outermost square brackets round a position; an impossible span if there are none."""
-        index = bisect_right(self._brackets, (position, len(self.text))) - 1
-        if index >= 0 and position < self._brackets[index][1]:
-            return self._brackets[index]
+        if self.text.rfind("[", max(0, position - _LONGEST_BRACKET), position + 1) < 0:
+            return -1, -1
+        brackets = self._brackets(position)
+        index = bisect_right(brackets, (position, len(self.text))) - 1
+        if index >= 0 and position < brackets[index][1]:
+            return brackets[index]
         return -1, -1
 
     def markers_in(self, start: int, end: int) -> list[Marker]:
@@ -92,6 +184,8 @@ class Page:
         for marker in self.markers_in(start, start + _LONGEST_SMALL_PRINT):
             if marker.kind is Kind.SMALL_PRINT_END:
                 return marker.end
+            if marker.kind in (Kind.START, Kind.END):
+                break  # its end is missing: what follows is that of another one
         return None
 
     # --- paragraphs --------------------------------------------------------------------------
@@ -99,58 +193,95 @@ class Page:
     def plain(self, index: int, begin: int = 0) -> str:
         """A paragraph on one line, in lower case."""
         start, end = self.paragraphs[index]
-        return " ".join(self.folded[max(start, begin) : end].split())
+        return " ".join(fold(self.text[max(start, begin) : end]).split())
 
     def is_wrapping(self, index: int, begin: int = 0, fields: bool = False) -> bool:
         """Whether a paragraph speaks as headers and footers do. `fields` counts "Title: ..."."""
-        plain = self.plain(index, begin)
-        if "gutenberg" in plain or (fields and pg.FIELD_LINE.match(plain)):
-            return True
-        return bool(pg.PHRASES.search(plain))
+        key = index, max(begin, self.paragraphs[index][0]), fields
+        if key not in self._wrapping:
+            plain = self.plain(index, begin)
+            if "gutenberg" in plain or (fields and pg.FIELD_LINE.match(plain)):
+                self._wrapping[key] = True
+            else:
+                self._wrapping[key] = pg.speaks_as_wrapping(plain)
+        return self._wrapping[key]
+
+    @cached_property
+    def text_limit(self) -> int:
+        """The place after which no more than a title stands that is no wrapping."""
+        letters = 0
+        for index in range(len(self.paragraphs) - 1, -1, -1):
+            start, end = self.paragraphs[index]
+            if not self.is_wrapping(index):
+                letters += end - start
+                if letters > LONGEST_TITLE:
+                    return start + letters - LONGEST_TITLE
+        return 0
+
+    @cached_property
+    def is_about_the_project(self) -> bool:
+        """Whether the text itself is about Project Gutenberg, or electronic books: many of its
+        paragraphs of some length speak of it, apart from the wrapping round it."""
+        begin = max((m.end for m in self.markers if m.kind is Kind.START), default=0)
+        end = min((m.start for m in self.markers if m.kind is Kind.END), default=len(self.text))
+        paragraphs = {self.index_at(at) for at in self.residue(begin, end)}
+        spoken = 0
+        for index in paragraphs:
+            start, stop = self.paragraphs[index]
+            if stop - start >= _PROSE and not self.match(pg.NOTICE_OPENING, start):
+                spoken += self.text[stop - 1] in _SENTENCE_ENDS
+        return spoken >= _MANY_MENTIONS
 
     # --- finding markers ---------------------------------------------------------------------
 
     def _find(self) -> Iterator[Marker]:
-        folded = self.folded
-        seen_to = -1
-        for hit in occurrences(folded, pg.MARKER_NEEDLES):
+        seen_to = tried = -1
+        for hit in self.occurrences(pg.MARKER_NEEDLES):
             if hit < seen_to:
                 continue
             line = self.line_start(hit)
             seen_to = self.line_end(hit)
-            if line:
-                yield from self._markers_at(self.line_start(line - 1))
+            above = self.line_start(line - 1) if line else line
+            if above not in (line, tried):
+                yield from self._markers_at(above)
             yield from self._markers_at(line)
-        for hit in occurrences(folded, pg.RESTRICTIONS_NEEDLES):
-            if pg.RESTRICTIONS.match(folded, hit):
+            tried = line
+        for hit in self.occurrences(pg.JOINED_END_NEEDLES):
+            if self.match(pg.JOINED_END, hit) and hit > self.line_start(hit):
+                yield Marker(Kind.SMALL_PRINT_END, hit, self.line_end(hit))
+        for hit in self.occurrences(pg.RESTRICTIONS_NEEDLES):
+            if self.match(pg.RESTRICTIONS, hit):
                 yield Marker(Kind.RESTRICTIONS, hit, self.paragraph_end(hit))
-        for hit in occurrences(folded, pg.FILE_NAME_NEEDLES):
-            if match := pg.FILE_NAME.match(folded, self.line_start(hit)):
-                yield Marker(Kind.FILE_NAME, match.start(), match.end(), firm=False)
-        for hit in occurrences(folded, pg.LICENCE_NEEDLES):
-            if match := pg.LICENCE_START.match(folded, hit):
-                yield Marker(Kind.LICENCE, self.line_start(hit), match.end())
+        for hit in self.occurrences(pg.FILE_NAME_NEEDLES):
+            line = self.line_start(hit)
+            if match := self.match(pg.FILE_NAME, line):
+                yield Marker(Kind.FILE_NAME, line, line + match.end(), firm=False)
+        for hit in self.occurrences(pg.LICENCE_NEEDLES):
+            if match := self.match(pg.LICENCE_START, hit):
+                yield Marker(Kind.LICENCE, self.line_start(hit), hit + match.end())
 
     def _markers_at(self, line: int) -> Iterator[Marker]:
-        if match := pg.START_LINE.match(self.folded, line):
+        if not pg.MARKER_OPENING.match(fold(self.text[line : line + pg.MARKER_OPENING_LENGTH])):
+            return
+        if match := self.match(pg.START_LINE, line):
             words = self.text[line : line + 60]
             if "*" in words[:20] or words.upper() == words:
-                yield Marker(Kind.START, line, self._title_end(match))
-        elif match := pg.END_LINE.match(self.folded, line):
+                yield Marker(Kind.START, line, self._title_end(line, match))
+        elif match := self.match(pg.END_LINE, line):
             firm = "*" in match.group()[:16]
-            yield Marker(Kind.END, line, self._title_end(match), firm)
-        elif match := pg.SMALL_PRINT_END.match(self.folded, line):
-            yield Marker(Kind.SMALL_PRINT_END, line, match.end())
-        elif match := pg.SMALL_PRINT_START.match(self.folded, line):
-            yield Marker(Kind.SMALL_PRINT, line, match.end())
+            yield Marker(Kind.END, line, self._title_end(line, match), firm)
+        elif match := self.match(pg.SMALL_PRINT_END, line):
+            yield Marker(Kind.SMALL_PRINT_END, line, line + match.end())
+        elif match := self.match(pg.SMALL_PRINT_START, line):
+            yield Marker(Kind.SMALL_PRINT, line, line + match.end())
 
-    def _title_end(self, match: re.Match[str]) -> int:
+    def _title_end(self, start: int, match: re.Match[str]) -> int:
         """Where a marker ends: at its closing asterisks, else with its line and those lines in
         capitals, or the few last ones of a footer's paragraph, on which its title goes on."""
         if match.group().rstrip().endswith("**"):
-            return match.end()
-        end = self.line_end(match.end())
-        paragraph_end = self.paragraph_end(match.start())
+            return start + match.end()
+        end = self.line_end(start + match.end())
+        paragraph_end = self.paragraph_end(start)
         rest = self.text[end + 1 : paragraph_end].split("\n")
         if match.re is pg.END_LINE and len(rest) <= 4:
             return paragraph_end

@@ -4,11 +4,15 @@ import re
 
 
 class Rejected(Exception):
-    """The file holds no text that could be used; `reason` is a phrase that says why."""
+    """The file holds no text that could be used; `reason` is a phrase that says why.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    `characters_in` is how long the file is: in characters, or in bytes where it is no text.
+    """
+
+    def __init__(self, reason: str, characters_in: int = 0) -> None:
+        super().__init__(reason, characters_in)
         self.reason = reason
+        self.characters_in = characters_in
 
 
 _HTML = re.compile(
@@ -25,7 +29,8 @@ _LISTING_LINE = re.compile(
     re.M,
 )
 _INDEX = re.compile(r"\s*(?:<[^>]*>\s*)*(?:index of|directory listing for) /", re.I)
-_CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f\x7f-\x84\x86-\x9f\ufffd]")
+_CONTROLS = bytes([*range(0x09), *range(0x0E, 0x1A), *range(0x1B, 0x20), 0x7F])
+_OTHER_CONTROL = re.compile("[\x80-\x84\x86-\x9f\ufffd]")
 _PADDING = "\x1a\x00 \n\t\x0c\ufeff"  # what empty files of old systems are filled with
 _KINDS = {
     "PK\x03\x04": "a zip archive",
@@ -45,11 +50,11 @@ def check_is_text(text: str) -> None:
     for start, kind in _KINDS.items():
         if sample.startswith(start):
             raise Rejected(f"it is {kind}, not a text")
-    if len(_CONTROL.findall(sample)) > 0.01 * len(sample):
+    if _has_controls(sample):
         raise Rejected("it is not text")
     if _HTML.match(sample) or _is_mostly_tags(sample):
         raise Rejected("it is a web page (HTML), not a text")
-    if _INDEX.match(sample) or len(_LISTING_LINE.findall(sample)) > 0.5 * (sample.count("\n") + 1):
+    if _INDEX.match(sample) or _is_listing(sample):
         raise Rejected("it is a directory listing, not a text")
     if not any(character.isalpha() for character in text):
         raise Rejected("it has no words")
@@ -59,3 +64,22 @@ def _is_mostly_tags(text: str) -> bool:
     if text.count("<") < 10:
         return False
     return sum(map(len, _TAG.findall(text))) > 0.05 * len(text)
+
+
+def _has_controls(text: str) -> bool:
+    """Whether more than one in a hundred characters is a control character."""
+    most = 0.01 * len(text)
+    data = text.encode("utf-8", "surrogatepass")
+    count = len(data) - len(data.translate(None, _CONTROLS))
+    # How those begin that are not ASCII: no need to look closer where this is rare.
+    candidates = data.count(b"\xc2") + data.count(b"\xef\xbf\xbd")
+    if count + candidates <= most:
+        return False
+    return count + len(_OTHER_CONTROL.findall(text)) > most
+
+
+def _is_listing(text: str) -> bool:
+    most = 0.5 * (text.count("\n") + 1)
+    # Each line of a listing has a time in it, or begins as these do: no need to look closer.
+    candidates = 1 + text.count(":") + sum(text.count(f"\n{kind}") for kind in "-dl")
+    return candidates > most and len(_LISTING_LINE.findall(text)) > most

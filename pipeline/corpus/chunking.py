@@ -20,14 +20,18 @@ least 6,000: two halves then, rather than a chunk and a scrap), and where keepin
 sentence apart at the end of a short text. From 36,000 characters on, with the default sizes, a
 division exists for every length.
 
+A size is a number of characters, or of whatever else a `Measure` counts: with that of `tokenizing`
+both sizes are in tokens, and the cuts are chosen in the same way.
+
 Only the neighbourhood of each cut is looked at, so the time is linear, and most text is not even
 read by Punkt.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 from pipeline.corpus.sentences import DEFAULT_LANGUAGE, sentence_ends
 from pipeline.errors import PipelineError
@@ -45,10 +49,34 @@ _PLACES_IN_A_SENTENCE = (
 )
 _ZERO_WIDTH_JOINER = "\u200d"
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
+_WORD_START = re.compile(r"(?<=\s)\S")
 
 
-@dataclass(frozen=True)
-class Window:
+class Measure(Protocol):
+    """What the sizes of the chunks of one text are counted in."""
+
+    def units(self, offset: int) -> int:
+        """How many units begin before the character at `offset`."""
+
+    def place(self, unit: int) -> int:
+        """The offset of the character that the unit begins with; the length of the text, if there
+        are no more units than that."""
+
+
+class Characters:
+    """A unit is a character."""
+
+    def units(self, offset: int) -> int:
+        return offset
+
+    def place(self, unit: int) -> int:
+        return unit
+
+
+CHARACTERS = Characters()
+
+
+class Window(NamedTuple):
     """Offsets in a text between which a cut may fall, and the one where it would fall best."""
 
     first: int
@@ -57,8 +85,9 @@ class Window:
 
     def nearest(self, offsets: Iterable[int]) -> int | None:
         """The offset inside the window that is nearest to the aim, or None."""
-        inside = (offset for offset in offsets if self.first <= offset <= self.last)
-        return min(inside, key=lambda offset: abs(offset - self.aim), default=None)
+        first, last, aim = self
+        inside = [offset for offset in offsets if first <= offset <= last]
+        return min(inside, key=lambda offset: abs(offset - aim)) if inside else None
 
 
 def check_sizes(target: int, minimum: int) -> None:
@@ -86,22 +115,83 @@ def chunk_text(
     A text of at most `target` characters is one chunk, an empty one none. `language` (ISO 639-1)
     chooses how sentences are told. See the module for the rules; PipelineError for bad sizes.
     """
+    ends = chunk_ends(text, target, minimum, language)
+    return [text[start:end] for start, end in pairwise([0, *ends])]
+
+
+def chunk_ends(
+    text: str,
+    target: int,
+    minimum: int,
+    language: str = DEFAULT_LANGUAGE,
+    measure: Measure = CHARACTERS,
+) -> list[int]:
+    """The offsets at which the chunks of `text` end, as `chunk_text` cuts it; the last is its
+    length.
+
+    `target` and `minimum` are in the units of `measure`. Where one character has more units than
+    `target`, a chunk of it is longer than that. PipelineError for bad sizes.
+    """
     check_sizes(target, minimum)
-    chunks = []
-    start = 0
-    while len(text) - start > target:
-        cut = _best_cut(text, start, target, minimum, language)
-        chunks.append(text[start:cut])
+    ends = []
+    start, size = 0, measure.units(len(text))
+    while size - measure.units(start) > target:
+        cut = _best_cut(text, start, size, target, minimum, language, measure)
+        if cut >= len(text):
+            break
+        ends.append(cut)
         start = cut
-    if start < len(text):
-        chunks.append(text[start:])
-    return chunks
+    return [*ends, len(text)] if text else []
 
 
-def _best_cut(text: str, start: int, target: int, minimum: int, language: str) -> int:
-    """The offset at which the chunk that begins at `start` ends; more than `target` is left."""
-    windows = _windows(start, len(text) - start, target, minimum)
-    for window in windows:
+def overlap_starts(
+    text: str,
+    ends: Sequence[int],
+    overlap: int,
+    language: str = DEFAULT_LANGUAGE,
+    measure: Measure = CHARACTERS,
+) -> list[int]:
+    """Where each chunk begins if it repeats up to `overlap` units of the end of the one before.
+
+    It begins with a sentence if that repeats at least half of what it may, else with a word, else
+    (where words have no spaces between them) with a character. The first chunk repeats nothing,
+    and none repeats more than the whole of the one before.
+    """
+    starts = [0] if ends else []
+    for before, cut in pairwise([0, *ends[:-1]]):
+        first = max(before, measure.place(max(0, measure.units(cut) - overlap)))
+        while measure.units(cut) - measure.units(first) > overlap:
+            first += 1
+        starts.append(_overlap_start(text, before, first, cut, language))
+    return starts
+
+
+def _overlap_start(text: str, before: int, first: int, cut: int, language: str) -> int:
+    """The best offset from `first` to `cut` for an overlap to begin at."""
+    if first <= before or first >= cut:
+        return first
+    left = max(before, first - _SENTENCE_CONTEXT)
+    half = (first + cut) // 2
+    near = sentence_ends(text[left:cut], language, first - left, half - left)
+    sentences = [left + end for end in near]
+    paragraphs = (m.end() for m in _PARAGRAPH_END.finditer(text, max(left, first - 2), cut))
+    start = min((at for at in (*sentences, *paragraphs) if first <= at <= half), default=None)
+    if start is not None:
+        return start
+    word = _WORD_START.search(text, first, cut)
+    if word:
+        return word.start()
+    return next((at for at in range(first, cut) if not _inside_a_character(text, at)), cut)
+
+
+def _best_cut(
+    text: str, start: int, size: int, target: int, minimum: int, language: str, measure: Measure
+) -> int:
+    """The offset at which the chunk that begins at `start` ends; more than `target` is left of the
+    text, which has `size` units."""
+    begin = measure.units(start)
+    for units in _windows(size - begin, target, minimum):
+        window = _placed(units, begin, start, measure)
         cut = window.nearest(_paragraph_ends(text, window))
         if cut is not None:
             return cut
@@ -110,11 +200,21 @@ def _best_cut(text: str, start: int, target: int, minimum: int, language: str) -
         cut = window.nearest(line_ends) or window.nearest(sentences)
         if cut is not None:
             return cut
-    return _cut_in_sentence(text, windows[-1])
+    if window.first > window.last:  # units that lie closer together than characters
+        window = Window(window.first, window.first, window.first)
+    return _cut_in_sentence(text, window)
 
 
-def _windows(start: int, rest: int, target: int, minimum: int) -> tuple[Window, Window, Window]:
-    """Where the next cut may fall, from the strictest window to the widest.
+def _placed(window: Window, begin: int, start: int, measure: Measure) -> Window:
+    """A window of units after the `begin`-th as one of offsets; a chunk has a character at least"""
+    place = measure.place
+    first, last, aim = (place(begin + unit) for unit in window)
+    return Window(max(first, start + 1), last, max(aim, start + 1))
+
+
+def _windows(rest: int, target: int, minimum: int) -> Iterator[Window]:
+    """Where the next cut may fall, from the strictest window to the widest, in units from the
+    start of the chunk; `rest` is what is left of the text.
 
     The first leaves a rest whose chunks can have a size in the middle half of [minimum, target], so
     that the end of the text is not reached with a rest that fits nowhere; the second leaves one
@@ -126,21 +226,23 @@ def _windows(start: int, rest: int, target: int, minimum: int) -> tuple[Window, 
     usual = max((target + minimum) / 2, 0.9 * target)
     fewest = -(-rest // target)
     count = max(min(max(round(rest / usual), fewest), rest // minimum), fewest)
-    aim = rest / count
+    aim = round(rest / count)
     play = target - minimum
 
     def leaving(spare: int) -> Window:
         first = max(minimum, rest - (count - 1) * (target - spare))
         last = min(target, rest - (count - 1) * (minimum + spare))
-        return Window(start + first, start + last, start + round(aim))
+        return Window(first, last, aim)
 
     steady, fitting = leaving(play // 4), leaving(0)
+    yield steady
+    if fitting != steady:
+        yield fitting
     width = max(play, target // 10)
-    if fitting.last - fitting.first >= width:
-        return steady, fitting, fitting
-    last = min(start + target, max(fitting.aim + width // 2, fitting.last))
-    first = max(start + 1, min(last - width, fitting.first))
-    return steady, fitting, Window(first, last, fitting.aim)
+    if fitting.last - fitting.first < width:
+        last = min(target, max(aim + width // 2, fitting.last))
+        first = max(1, min(last - width, fitting.first))
+        yield Window(first, last, aim)
 
 
 def _paragraph_ends(text: str, window: Window) -> Iterable[int]:
@@ -151,12 +253,13 @@ def _paragraph_ends(text: str, window: Window) -> Iterable[int]:
 
 
 def _sentence_ends(text: str, window: Window, start: int, language: str) -> list[int]:
-    """Offsets in and around the window at which a sentence begins."""
+    """Offsets in the window at which a sentence begins."""
     if window.first > window.last:
         return []
     left = max(start, window.first - _SENTENCE_CONTEXT)
     right = min(len(text), window.last + _SENTENCE_CONTEXT)
-    return [left + end for end in sentence_ends(text[left:right], language)]
+    first, last = window.first - left, window.last - left
+    return [left + end for end in sentence_ends(text[left:right], language, first, last)]
 
 
 def _cut_in_sentence(text: str, window: Window) -> int:

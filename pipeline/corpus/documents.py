@@ -20,7 +20,8 @@ class Document:
     """A document, or a run of its chunks: then `char_start` is where in the document it begins.
 
     `collection` names the source of text that it came from, and `weight` is that source's share of
-    the trained tokens: 0 is for evaluation only, None is not weighted.
+    the trained tokens: 0 is for evaluation only, None is not weighted. All editions of one work
+    have the same `work`, where that is known.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Document:
     char_start: int = 0
     collection: str | None = None
     weight: float | None = None
+    work: str | None = None
 
 
 def find_splits(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -135,6 +137,7 @@ def _document(row: dict[str, Any], document_id: str) -> Document:
         char_start=row.get("char_start") or 0,
         collection=row.get("collection"),
         weight=_number(row.get("weight")),
+        work=row.get("work"),
     )
 
 
@@ -179,6 +182,7 @@ def _columns(path: Path, schema: Any) -> list[str]:
     wanted = ["text", "document_id", *_DESCRIPTIVE]
     wanted += ["chunk", "char_start", "char_end"] if set(chunked) <= set(names) else ["id"]
     wanted += _SOURCE if _has_source(schema) else ()
+    wanted += ["work"] if "work" in names and _is_text(schema.field("work").type) else []
     return [name for name in wanted if name in names]
 
 

@@ -77,18 +77,20 @@ class ParquetFiles(Writer):
 
     def write_group(self, rows: list[dict[str, Any]], size: int) -> None:
         """Write rows, of `size` bytes before compression, as one row group."""
-        if not rows:
-            return
-        import pyarrow as pa
+        if rows:
+            import pyarrow as pa
 
+            self.write_table(pa.Table.from_pylist(rows, schema=self._schema), size)
+
+    def write_table(self, table: Any, size: int) -> None:
+        """Write a table of this schema, of `size` bytes before compression, as one row group."""
         overhead = (self._groups + 1) * _GROUP_OVERHEAD
         if self._file and self._file.tell() + size + overhead > self._shard_bytes:
             self._end_shard()
         if self._parquet is None:
             self._begin_shard()
-        table = pa.Table.from_pylist(rows, schema=self._schema)
-        self._parquet.write_table(table, row_group_size=len(rows))
-        self.rows += len(rows)
+        self._parquet.write_table(table, row_group_size=table.num_rows)
+        self.rows += table.num_rows
         self._groups += 1
 
     def close(self) -> list[Path]:

@@ -17,7 +17,7 @@ from pipeline.files import encode_json
 
 SPLITS = ("train", "validation")
 ROW_GROUP_BYTES = 8_000_000
-_ABOUT = ("collection", "weight", "source", "rights")
+_ABOUT = ("collection", "weight", "source", "rights", "language")
 
 
 def record_schema(kind: Shape) -> Any:
@@ -32,6 +32,7 @@ def record_schema(kind: Shape) -> Any:
     about = [
         ("document_id", pa.string()), ("record", pa.int64()), ("collection", pa.string()),
         ("weight", pa.float64()), ("source", pa.string()), ("rights", pa.string()),
+        ("language", pa.string()), ("split", pa.string()),
     ]  # fmt: skip
     return pa.schema([*content[kind], *about])
 
@@ -42,15 +43,14 @@ def write_record_files(
     about: Mapping[str, Mapping[str, Any]],
     fraction: float,
     seed: int,
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+) -> list[dict[str, Any]]:
     """Write the records of all files into an existing directory, kind by kind.
 
-    `about` is what is known of each file, by its name. Returns a row for each file, and how
-    many records there are, in all and in each split. PipelineError names file and line of what is
-    no record.
+    `about` is what is known of each file, by its name. Returns a row for each file: how many
+    records it has, and how many of them and of their characters are in each split. PipelineError
+    names file and line of what is no record.
     """
     rows: list[dict[str, Any]] = []
-    counts = {"records": 0, **{f"records_{split}": 0 for split in SPLITS}}
     for kind in KINDS:
         ours = [path for path in paths if kind_of(path.name) == kind]
         if not ours:
@@ -60,32 +60,28 @@ def write_record_files(
             progress(f"records ({kind})", None, "records") as advance,
         ):
             for path in ours:
-                name, before = bare_name(path.name), dict(shards.counts)
-                size = number = 0
+                name, known = bare_name(path.name), about.get(path.name, {})
+                records, sizes = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
                 for number, record in enumerate(read_records(path), 1):
                     advance(note=path.name)
-                    shards.add(name, number, record, about.get(path.name, {}))
-                    size += characters(record)
-                split = " and ".join(s for s in SPLITS if shards.counts[s] > before[s])
+                    split = shards.add(name, number, record, known)
+                    records[split] += 1
+                    sizes[split] += characters(record)
                 rows.append(
-                    {"document_id": name, "file": path.name, "kind": kind, "records": number,
-                     "characters": size, "chunks": 0, "split": split}
+                    {"file": path.name, "kind": kind, "records": sum(records.values()),
+                     "held_out": records["validation"],
+                     "characters": sum(sizes.values()), "chunks": 0, **sizes}
                 )  # fmt: skip
-                counts["records"] += number
-        for split in SPLITS:
-            counts[f"records_{split}"] += shards.counts[split]
-    return rows, counts
+    return rows
 
 
 class RecordShards(Writer):
     """Writes the records of one kind into an existing directory, split, in a stream.
 
-    `fraction` of them, chosen by `seed`, is held out. Use it in a `with` block; `counts` says how
-    many went to each split.
+    `fraction` of them, chosen by `seed`, is held out. Use it in a `with` block.
     """
 
     def __init__(self, directory: Path, kind: Shape, fraction: float, seed: int) -> None:
-        self.counts = dict.fromkeys(SPLITS, 0)
         self._fraction = fraction
         self._seed = seed
         self._groups: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
@@ -93,7 +89,7 @@ class RecordShards(Writer):
         self._files = {
             split: ParquetFiles(
                 directory, f"{kind}-{split}", record_schema(kind),
-                dictionary=["document_id", "collection", "source", "rights"],
+                dictionary=["document_id", "collection", "source", "rights", "language", "split"],
                 statistics=["document_id", "record"],
             )
             for split in SPLITS
@@ -112,17 +108,19 @@ class RecordShards(Writer):
 
     def add(
         self, document_id: str, number: int, record: Mapping[str, Any], about: Mapping[str, Any]
-    ) -> None:
-        """Write a record, the `number`-th of the file `document_id`; `about` is what the report
-        says of that file. A source of weight 0 is held out whole."""
+    ) -> str:
+        """Write a record, the `number`-th of the file `document_id`; returns its split.
+
+        `about` is what the report says of that file. A source of weight 0 is held out whole.
+        """
         held_out = about.get("weight") == 0 or self._is_held_out(record)
         split = "validation" if held_out else "train"
-        row = {"document_id": document_id, "record": number, **record}
+        row = {"document_id": document_id, "record": number, "split": split, **record}
         self._groups[split].append(row | {name: about.get(name) for name in _ABOUT})
         self._sizes[split] += 4 * characters(record)  # no character takes more bytes
-        self.counts[split] += 1
         if self._sizes[split] > ROW_GROUP_BYTES:
             self._end_group(split)
+        return split
 
     def _end_group(self, split: str) -> None:
         self._files[split].write_group(self._groups[split], self._sizes[split])

@@ -50,7 +50,7 @@ class Completion:
 
 def complete(
     gguf: Path,
-    prompt: str,
+    prompt: str | Sequence[int],
     *,
     max_tokens: int = 2048,
     temperature: float = 0.6,
@@ -68,7 +68,8 @@ def complete(
     """Let a GGUF go on from `prompt`.
 
     The prompt is text and nothing else: what looks like a special token in it is spelled out, and
-    BOS goes first if the GGUF asks for it. The model's own end tokens end the completion, and so
+    BOS goes first if the GGUF asks for it. One of token ids (a chat in its template) is taken as it
+    is. The model's own end tokens end the completion, and so
     does any of the `stop` strings, which is not part of the text. The defaults are the guide's,
     and Ollama's where the guide says nothing. `context` 0 is the model's own; `temperature` 0 is
     greedy; the same `seed` gives the same text on the same machine.
@@ -97,7 +98,7 @@ def complete(
         {
             "op": "complete",
             "gguf": _path(gguf),
-            "prompt": prompt,
+            "prompt": prompt if isinstance(prompt, str) else list(prompt),
             "max_tokens": max_tokens,
             "temperature": temperature,
             "top_p": top_p,
@@ -117,17 +118,25 @@ def complete(
 
 
 def score(
-    gguf: Path, windows: Sequence[Sequence[int]], log: Path | None, *, threads: int | None = None
+    gguf: Path,
+    windows: Sequence[Sequence[int]],
+    log: Path | None,
+    *,
+    masks: Sequence[Sequence[bool] | None] | None = None,
+    threads: int | None = None,
 ) -> float:
     """Total nats (natural-log loss) of a GGUF over windows of token ids.
 
-    Each window is scored from an empty context; its first token is given and not scored. The same
+    Each window is scored from an empty context; its first token is given and not scored. Where a
+    window has a mask of its length, only those tokens are scored for which it is true. The same
     windows through the Hugging Face model give the figure to compare with.
 
     Raises:
         PipelineError: nothing to score, token ids that the model has not, or a crash.
     """
-    total = sum(max(len(window) - 1, 0) for window in windows)
+    pairs = list(zip(windows, masks or [None] * len(windows), strict=True))
+    pairs = [(window, mask) for window, mask in pairs if len(window) > 1]
+    total = sum(len(window) - 1 if mask is None else sum(mask[1:]) for window, mask in pairs)
     if not total:
         raise PipelineError("There is no token to score: every window is shorter than two tokens.")
     check_gguf(gguf)
@@ -144,7 +153,8 @@ def score(
             {
                 "op": "score",
                 "gguf": _path(gguf),
-                "windows": [list(window) for window in windows if len(window) > 1],
+                "windows": [list(window) for window, _ in pairs],
+                "masks": [None if mask is None else list(mask) for _, mask in pairs],
                 "threads": threads or thread_count(),
             },
             log=log,

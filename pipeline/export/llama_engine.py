@@ -253,17 +253,22 @@ def scoring_batch(model: Model) -> int:
     return max(32, min(BATCH, LOGITS_BYTES // (4 * model.vocabulary_size)))
 
 
-def window_nats(context: Context, window: Sequence[int]) -> Iterator[tuple[float, int]]:
+def window_nats(
+    context: Context, window: Sequence[int], mask: Sequence[bool] | None = None
+) -> Iterator[tuple[float, int]]:
     """Score one window from an empty context, batch by batch.
 
-    Yields (nats, tokens scored): the negative log-likelihood of each token but the first.
+    Yields (nats, tokens scored): the negative log-likelihood of each token but the first, and of
+    those only for which `mask` is true.
     """
     context.clear()
+    counts = np.ones(len(window), bool) if mask is None else np.asarray(mask, bool)
     for start in range(0, len(window) - 1, context.batch_size):
         tokens = window[start : min(start + context.batch_size, len(window) - 1)]
         context.decode(tokens, start, all_logits=True)
         targets = np.asarray(window[start + 1 : start + 1 + len(tokens)])
-        yield _nats(context.logits(len(tokens)), targets), len(tokens)
+        count = counts[start + 1 : start + 1 + len(tokens)]
+        yield _nats(context.logits(len(tokens))[count], targets[count]), int(count.sum())
 
 
 def _nats(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> float:

@@ -83,29 +83,37 @@ def _quantize(request: Request, emit: Emit) -> dict[str, Any]:
 def _score(request: Request, emit: Emit) -> dict[str, Any]:
     model = Model(Path(request["gguf"]))
     windows: list[list[int]] = request["windows"]
+    masks: list[list[bool] | None] = request["masks"]
     for window in windows:
-        if not all(0 <= token < model.vocabulary_size for token in window):
-            raise EngineError(
-                "the windows hold token ids outside the model's vocabulary of"
-                f" {model.vocabulary_size:,}: another tokenizer made them"
-            )
+        _check_tokens(model, window, "the windows hold")
     length = max(map(len, windows))
     batch = scoring_batch(model)
     with Context(
         model, length, threads=request["threads"], batch=batch, all_logits=True
     ) as context:
-        for window in windows:
+        for window, mask in zip(windows, masks, strict=True):
             total = 0.0
-            for nats, tokens in window_nats(context, window):
+            for nats, tokens in window_nats(context, window, mask):
                 total += nats
                 emit("scored", tokens=tokens)
             emit("window", nats=total)
     return {}
 
 
+def _check_tokens(model: Model, tokens: list[int], what: str) -> None:
+    if not all(0 <= token < model.vocabulary_size for token in tokens):
+        raise EngineError(
+            f"{what} token ids outside the model's vocabulary of"
+            f" {model.vocabulary_size:,}: another tokenizer made them"
+        )
+
+
 def _complete(request: Request, emit: Emit) -> dict[str, Any]:
     model = Model(Path(request["gguf"]))
-    prompt = model.tokenize(request["prompt"], bos=True)
+    prompt = request["prompt"]
+    if isinstance(prompt, str):
+        prompt = model.tokenize(prompt, bos=True)
+    _check_tokens(model, prompt, "the prompt holds")
     limit = request["context"] or model.trained_context
     if not prompt:
         raise EngineError("the prompt is empty, and this model has no token that begins a text")

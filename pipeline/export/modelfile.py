@@ -12,9 +12,11 @@ The grammar is that of `ParseFile` in Ollama's parser/parser.go (2026). What mat
 - `#` begins a comment only where a command could begin; a comment ends at a line break.
 """
 
+import json
 import math
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from pipeline.errors import PipelineError
 from pipeline.export.stop_tokens import WELL_KNOWN, end_tokens
@@ -22,6 +24,7 @@ from pipeline.export.stop_tokens import WELL_KNOWN, end_tokens
 __all__ = [
     "WELL_KNOWN",
     "Command",
+    "chat_template",
     "end_tokens",
     "expressible",
     "parse_modelfile",
@@ -75,13 +78,17 @@ def render_modelfile(
     num_predict: int = 2048,
     title: str | None = None,
     licence: str | None = None,
+    chat: Mapping[str, Any] | None = None,
 ) -> str:
-    """The Modelfile of a completion model whose GGUF lies beside it.
+    """The Modelfile of a model whose GGUF lies beside it.
 
-    The prompt goes to the model as it is. `context` is that of the training, `stops` are the end
-    tokens, the rest are the sampling values of the guide. `repeat_penalty` is written because
-    Ollama (since August 2026) applies none by default, and `repeat_last_n` does nothing without.
-    `title` goes into a comment, with what cannot stand there replaced by blanks.
+    The prompt goes to a completion model as it is. For a model of chats `chat` says how turns are
+    put together ("joins", see `chat_template`) and what ends an answer ("ends"); without joins
+    Ollama is left to guess the template from the one in the GGUF. `context` is that of the
+    training, `stops` are the end tokens, the rest are the sampling values of the guide.
+    `repeat_penalty` is written because Ollama (since August 2026) applies none by default, and
+    `repeat_last_n` does nothing without. `title` goes into a comment, with what cannot stand there
+    replaced by blanks.
 
     Raises:
         PipelineError: a name, stop or licence that the grammar cannot express (a line that ends
@@ -92,9 +99,13 @@ def render_modelfile(
         raise PipelineError(f"{gguf_name!r} is not the name of a file beside the Modelfile.")
     if "" in stops:
         raise PipelineError("An empty stop string would end every answer before it begins.")
+    template = COMPLETION_TEMPLATE
+    if chat is not None:
+        template = chat_template(chat["joins"]) if chat["joins"] else ""
+        stops = [*stops, *chat["ends"]]
     expected = [
         Command("model", f"./{gguf_name}"),
-        Command("template", COMPLETION_TEMPLATE),
+        *([Command("template", template)] if template else []),
         Command("num_ctx", str(context)),
         Command("temperature", str(float(temperature))),
         Command("repeat_last_n", str(repeat_last_n)),
@@ -108,6 +119,32 @@ def render_modelfile(
     if parse_modelfile(text) != expected:
         raise PipelineError(f"Ollama would not read the Modelfile of {gguf_name} as it is meant.")
     return text
+
+
+def chat_template(joins: Mapping[str, str]) -> str:
+    """A template in Go's language that puts turns together as a model was trained on them.
+
+    `joins` is what stands before and between turns: `before_system`, `before_user` (at the start
+    of a chat without a system prompt), `system_to_user`, `user_to_assistant`, `before_answer` (of
+    an earlier answer; a new one begins with it by itself), `assistant_to_user`. Where the first is
+    empty the model takes no system prompt, and none is written.
+    """
+    text = {name: _go_literal(value) for name, value in joins.items()}
+    says, end = "{{ .Content }}", "{{ end }}"
+    first = ["{{ if eq $i 0 }}", text["before_user"],
+             "{{ else if eq $i 1 }}", text["system_to_user"]]  # fmt: skip
+    system = ['{{ if eq .Role "system" }}', text["before_system"], says, end]
+    if not joins["before_system"]:
+        first, system = ["{{ if le $i 1 }}", text["before_user"]], []
+    begin = [*first, "{{ else }}", text["assistant_to_user"], end]
+    user = ['{{ if eq .Role "user" }}', *begin, says, text["user_to_assistant"], end]
+    assistant = ['{{ if eq .Role "assistant" }}', text["before_answer"], says, end]
+    return "".join(["{{ range $i, $_ := .Messages }}", *system, *user, *assistant, end])
+
+
+def _go_literal(text: str) -> str:
+    """Text as it stands in a Go template: in quotes where a brace could begin an action."""
+    return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}" if "{" in text else text
 
 
 def expressible(text: str) -> str:
@@ -142,7 +179,8 @@ def _line(command: Command) -> str:
         plain = re.fullmatch(r"\./[\w.+-]+", command.value, re.ASCII)
         return f"FROM {command.value if plain else _quoted(command.value)}"
     if command.name == "template":
-        return f"TEMPLATE {command.value}"
+        value = command.value
+        return f"TEMPLATE {value if value == COMPLETION_TEMPLATE else _quoted(value)}"
     if command.name == "license":
         return f"LICENSE {_quoted(command.value)}"
     value = _quoted(command.value) if command.name == "stop" else command.value

@@ -11,8 +11,9 @@ some of them (pre-upload, LFS) but not others (repository, commit, listing).
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import filter as matching
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -23,15 +24,22 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     import httpx
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
 RepoType = Literal["dataset", "model"]
 Result = TypeVar("Result")
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 NOT_PUSHED = ("stage.json",)  # the workspace's own record; hidden files are not pushed either
-STALE = {"dataset": ("data/*.parquet",), "model": ()}  # replaced as a whole at each push
+# Replaced as a whole at each push: shards of an earlier, longer version would add rows.
+STALE: dict[str, tuple[str, ...]] = {
+    "dataset": ("data/*.parquet", "books/*.parquet", "completion/*.parquet", "chat/*.parquet"),
+    "model": (),
+}
 TIMEOUTS = {"connect": 15.0, "read": 180.0, "write": 180.0, "pool": 180.0}  # seconds without a byte
 RETRY_WAITS = (1.0, 4.0)  # seconds before a request is repeated that the Hub's client does not
+PASSING = (500, 502, 503, 504)  # trouble of the server
+OVERTAKEN = (409, 412)  # somebody else committed meanwhile
 AGAIN = "Run the same command again later: what arrived is not sent twice."
 
 
@@ -93,9 +101,9 @@ def push_folder(
     """Make the repository hold the files of `folder`, in one commit; returns its address.
 
     The repository (private or public) and the branch `revision` are made if they are not there.
-    Files of the repository that match the patterns `stale` and are not in `folder` are removed;
-    for a dataset these are `data/*.parquet`, as shards of an earlier, longer version would add
-    rows. At the end the sizes that the Hub lists are compared with those of the files.
+    Files of the repository that match the patterns `stale` (by default `STALE`) and are not in
+    `folder` are removed. At the end the sizes that the Hub lists are compared with those of the
+    files.
 
     Raises PipelineError, with the way out: before any work if the repository's name is none, the
     folder empty or no token there is; if `private` is asked for and the repository is public; if
@@ -109,24 +117,21 @@ def push_folder(
     where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
     patterns = STALE[repo_type] if stale is None else stale
     summary = message or f"Upload {len(files)} files"
-    with _hub(api, repo_id):
-        _repeatedly(lambda: api.create_repo(**where, private=private, exist_ok=True))
-        _check_visibility(_repeatedly(lambda: api.repo_info(**where)).private, private, repo_id)
+    with talking_to_hub(api, repo_id):
+        _make_repo(api, where, private)
         if revision and revision != "main":
-            _repeatedly(lambda: api.create_branch(**where, branch=revision, exist_ok=True))
+            repeatedly(lambda: api.create_branch(**where, branch=revision, exist_ok=True))
         where["revision"] = revision or "main"
-        there = _repeatedly(lambda: _sizes(api, where))
-        removed = [
-            path for path in there
-            if path not in files and any(fnmatch(path, pattern) for pattern in patterns)
-        ]  # fmt: skip
-        # New operations for each try: a commit whose answer was lost is then seen to be there.
-        _repeatedly(
-            lambda: api.create_commit(
-                **where, operations=_operations(files, removed), commit_message=summary
-            )
-        )
-        there = _repeatedly(lambda: _sizes(api, where))
+
+        def commit() -> None:
+            # All anew for each try: a commit whose answer was lost is then seen to be there, and
+            # one that somebody made meanwhile is taken into account.
+            removed = stale_files(list_files(api, where), files, patterns)
+            operations = _operations(files, removed)
+            api.create_commit(**where, operations=operations, commit_message=summary)
+
+        repeatedly(commit, passing=(*PASSING, *OVERTAKEN))
+        there = {item.path: item.size for item in repeatedly(lambda: list_files(api, where))}
     for name, path in files.items():
         if there.get(name) != path.stat().st_size:
             found = f"{there[name]:,} bytes" if name in there else "missing"
@@ -148,23 +153,38 @@ def fetch_dataset(
 ) -> Path:
     """Download the Parquet files and the card of a dataset; returns the folder in the Hub's cache.
 
-    A public one needs no token. PipelineError as in `push_folder`.
+    Of a dataset with the folder `data`, as this pipeline makes them, only that folder and those of
+    records: what lies beside them are tables of another kind. A public one needs no token.
+    PipelineError as in `push_folder`.
     """
     from huggingface_hub import HfApi, get_token
 
     check_repo_id(repo_id)
     api = HfApi(endpoint=endpoint, token=token or get_token(), library_name="bookshelf-llm")
-    with _hub(api, repo_id):
-        folder = api.snapshot_download(
-            repo_id,
-            repo_type="dataset",
-            revision=revision,
-            allow_patterns=["*.parquet", "README.md"],
-        )
+    with talking_to_hub(api, repo_id):
+        where: dict[str, Any] = {"repo_id": repo_id, "repo_type": "dataset", "revision": revision}
+        names = api.list_repo_files(**where)
+        own = [f"{place}/*.parquet" for place in ("data", "completion", "chat")]
+        parquet = own if any(matching(names, pattern) for pattern in own) else ["*.parquet"]
+        folder = api.snapshot_download(**where, allow_patterns=[*parquet, "README.md"])
     return Path(folder)
 
 
-def _check_visibility(is_private: bool | None, private: bool, repo_id: str) -> None:
+def _make_repo(api: "HfApi", where: dict[str, Any], private: bool) -> None:
+    """Make the repository unless it is there; PipelineError if it is public and must not be."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    # First a look: who may write to a repository of an organization may not always make one.
+    try:
+        there = repeatedly(lambda: api.repo_info(**where))
+    except RepositoryNotFoundError:
+        repeatedly(lambda: api.create_repo(**where, private=private, exist_ok=True))
+        there = repeatedly(lambda: api.repo_info(**where))
+    check_visibility(there.private, private, where["repo_id"])
+
+
+def check_visibility(is_private: bool | None, private: bool, repo_id: str) -> None:
+    """Raise PipelineError if a repository that is to be private is public."""
     if private and is_private is False:
         raise PipelineError(
             f"{repo_id} is there already, and public, but was to be private.",
@@ -174,13 +194,22 @@ def _check_visibility(is_private: bool | None, private: bool, repo_id: str) -> N
         warn(f"{repo_id} is there already, and private: it stays so.")
 
 
-def _sizes(api: "HfApi", where: dict[str, Any]) -> dict[str, int]:
-    """Path -> size in bytes of the files that the Hub lists."""
-    return {
-        item.path: item.size
-        for item in api.list_repo_tree(**where, recursive=True)
-        if hasattr(item, "size")
-    }
+def list_files(api: "HfApi", where: dict[str, Any]) -> list["RepoFile"]:
+    """The files that the Hub lists for a repository, of all its folders."""
+    from huggingface_hub.hf_api import RepoFile
+
+    listed = api.list_repo_tree(**where, recursive=True)
+    return [item for item in listed if isinstance(item, RepoFile)]
+
+
+def stale_files(
+    there: Iterable["RepoFile"], files: Container[str], patterns: Sequence[str]
+) -> list[str]:
+    """The paths of the repository that a push of `files` removes."""
+    return [
+        item.path for item in there
+        if item.path not in files and any(fnmatch(item.path, pattern) for pattern in patterns)
+    ]  # fmt: skip
 
 
 def _operations(files: dict[str, Path], removed: Sequence[str]) -> list[Any]:
@@ -192,8 +221,9 @@ def _operations(files: dict[str, Path], removed: Sequence[str]) -> list[Any]:
     return [*additions, *(CommitOperationDelete(path_in_repo=path) for path in removed)]
 
 
-def _repeatedly(request: Callable[[], Result]) -> Result:
-    """`request()`, again after a moment if it failed in a way that may pass."""
+def repeatedly(request: Callable[[], Result], passing: Container[int] = PASSING) -> Result:
+    """`request()`, again after a moment if it failed in a way that may pass: on the line, or with
+    one of the statuses `passing`."""
     import httpx
 
     for wait in RETRY_WAITS:
@@ -201,13 +231,13 @@ def _repeatedly(request: Callable[[], Result]) -> Result:
             return request()
         except (httpx.HTTPError, RuntimeError) as error:
             failure = _http_failure(error)
-            if failure is None or not _may_pass(failure):
+            if failure is None or not _may_pass(failure, passing):
                 raise
             time.sleep(wait)
     return request()
 
 
-def _may_pass(error: "httpx.HTTPError") -> bool:
+def _may_pass(error: "httpx.HTTPError", statuses: Container[int]) -> bool:
     """Whether to repeat the request: trouble of the server or the line, not repeated so far."""
     import httpx
 
@@ -216,7 +246,7 @@ def _may_pass(error: "httpx.HTTPError") -> bool:
         passing = isinstance(error, httpx.TransportError)
         request = error.request
     else:
-        passing = response.status_code in (500, 502, 503, 504)
+        passing = response.status_code in statuses
         request = response.request  # huggingface_hub's own errors lose theirs
     # huggingface_hub has already tried these six times.
     path = request.url.path
@@ -234,7 +264,7 @@ def _http_failure(error: BaseException | None) -> "httpx.HTTPError | None":
 
 
 @contextmanager
-def _hub(api: "HfApi", repo_id: str) -> Iterator[None]:
+def talking_to_hub(api: "HfApi", repo_id: str) -> Iterator[None]:
     """Talk to the Hub with time limits; whatever goes wrong becomes a PipelineError."""
     import httpx
     from huggingface_hub import set_client_factory

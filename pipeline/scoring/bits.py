@@ -10,6 +10,9 @@ Documents are cut into windows that overlap by one token, so that every token is
 once, except a document's first, which nothing precedes (with a tokenizer that adds BOS the first
 is predicted too). End tokens are not scored: they are no bytes of the text. Windows are plain
 lists of ids, so that whatever runs a model elsewhere (llama.cpp) is scored on the same ones.
+
+Of a prompt with its completion, or of a chat, only what the model has to write is scored: a mask
+says which tokens that are. The others are context.
 """
 
 import json
@@ -45,17 +48,20 @@ class HasText(Protocol):
 class Window:
     """Some consecutive tokens of one document: the first is context, the others are predicted.
 
-    `n_bytes` are the UTF-8 bytes of the predicted tokens' text.
+    `n_bytes` are the UTF-8 bytes of the predicted tokens' text. With a `mask`, of the length of
+    `ids`, only those tokens count for which it is true. Of a record that is cut into several
+    windows each has its share of the bytes; their sum is exact.
     """
 
     document: str
     ids: list[int]
     n_bytes: int
+    mask: list[bool] | None = None
 
     @property
     def predicted(self) -> int:
         """How many tokens of this window are predicted."""
-        return len(self.ids) - 1
+        return len(self.ids) - 1 if self.mask is None else sum(self.mask[1:])
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,11 @@ def score_model(
                 ids = torch.tensor([window.ids], device=device)
                 with torch.autocast(device.type, autocast, enabled=autocast is not None):
                     logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-                nats += _cross_entropy(logits, ids[0, 1:])
+                targets = ids[0, 1:]
+                if window.mask is not None:
+                    counts = torch.tensor(window.mask[1:], device=device)
+                    logits, targets = logits[counts], targets[counts]
+                nats += _cross_entropy(logits, targets)
                 on_window(window.predicted)
     finally:
         model.train(was_training)
@@ -166,7 +176,8 @@ def score_model(
 
 def save_windows(path: Path, held_out: Sequence[Window]) -> None:
     """Write windows as JSON, for whatever scores another form of the model later."""
-    path.write_text(json.dumps([asdict(w) for w in held_out]) + "\n", encoding="utf-8")
+    rows = [{k: v for k, v in asdict(w).items() if v is not None} for w in held_out]
+    path.write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
 def load_windows(path: Path) -> list[Window]:

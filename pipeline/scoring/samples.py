@@ -1,5 +1,6 @@
 """Completions of a prompt, for a person to read: the base model's beside the tuned one's."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 def complete(
     model: Any,
     tokenizer: "PreTrainedTokenizerBase",
-    prompt: str,
+    prompt: str | Sequence[int],
     *,
     max_new_tokens: int,
     temperature: float = 0.6,
@@ -21,15 +22,14 @@ def complete(
 ) -> str:
     """Continue `prompt` and return the continuation only, without special tokens.
 
-    The prompt gets BOS if the tokenizer's convention adds one, and no EOS. Sampling is seeded and
-    leaves torch's own random state as it was; a temperature of 0 always takes the likeliest token.
+    The prompt gets BOS if the tokenizer's convention adds one, and no EOS; one of token ids (a chat
+    in its template) is taken as it is. Sampling is seeded and leaves torch's own random state as it
+    was; a temperature of 0 always takes the likeliest token.
     """
     import torch
     from transformers import GenerationConfig
 
-    ids = tokenizer(prompt)["input_ids"]
-    if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
-        ids = ids[:-1]  # a tokenizer that ends every text would have the model start a new one
+    ids = _ids(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
     sampling: dict[str, Any] = (
         {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
         if temperature > 0
@@ -67,6 +67,13 @@ def complete(
         model.train(was_training)
     # Decoded together, because a tokenizer may strip the blank at the start of what it decodes.
     return _decode(tokenizer, output[0].tolist())[len(_decode(tokenizer, ids)) :]
+
+
+def _ids(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
+    ids: list[int] = list(tokenizer(prompt)["input_ids"])
+    # A tokenizer that ends every text would have the model start a new one.
+    ends = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
+    return ids[:-1] if ends else ids
 
 
 def _decode(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:

@@ -1,78 +1,75 @@
-"""The rows that a model is trained on, from which sources, and how they become batches."""
+"""What a model is trained on: texts or records, from which sources, with which weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from pipeline.console import progress, warn
-from pipeline.corpus.tokens import blocks, document_ids
+from pipeline.corpus.examples import Shape
 from pipeline.errors import PipelineError, UsageError
 from pipeline.scoring.bits import HasText
 from pipeline.settings import nearest
 from pipeline.training.mixture import Schedule, Shares
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100  # the label that torch's cross entropy leaves out
+NOUNS: dict[Shape, str] = {"text": "document", "completion": "record", "chat": "chat"}
 
 
-@dataclass
-class TrainingData:
-    """Rows of token ids, each from one document, and what they were made of."""
-
-    rows: list[list[int]] = field(default_factory=list)
-    collections: list[str | None] = field(default_factory=list)  # of each row, its source's name
-    documents: int = 0
-    characters: int = 0
-    tokens: int = 0
-    empty: list[str] = field(default_factory=list)  # ids of documents without any text
+class HasId(Protocol):
+    """A document or record, as far as sources and weights are concerned."""
 
     @property
-    def predicted(self) -> int:
-        """Tokens that are trained: all but the first of each row, which has nothing before it."""
-        return self.tokens - len(self.rows)
+    def id(self) -> str: ...
 
 
-def training_data(
-    tokenizer: "PreTrainedTokenizerBase", documents: Iterable[HasText], length: int
-) -> TrainingData:
-    """Turn whole documents into rows of at most `length` tokens; every token is in one row.
+@dataclass(frozen=True)
+class Sample:
+    """Something to train on or to score: {"text"}, {"prompt", "completion"} or {"messages"}.
 
-    Raises:
-        PipelineError: there is no text at all.
+    `collection` is the name of the source that it came from, and `weight` that source's share of
+    the trained tokens: 0 is for evaluation only, None is not weighted.
     """
-    data = TrainingData()
-    with progress("Tokenizing", unit="documents") as advance:
-        for document in documents:
-            advance()
-            if not document.text.strip():
-                data.empty.append(document.id)
-                continue
-            ids = document_ids(tokenizer, document.text)
-            rows = blocks(ids, length)
-            data.rows += rows
-            data.collections += [collection_of(document)] * len(rows)
-            data.documents += 1
-            data.characters += len(document.text)
-            data.tokens += len(ids)
-    if data.empty:
-        warn(f"Empty and not trained on: {', '.join(data.empty[:5])} ({len(data.empty)} in all).")
-    if not data.rows:
+
+    id: str
+    content: Mapping[str, Any]
+    collection: str | None = None
+    weight: float | None = None
+
+    @property
+    def text(self) -> str:
+        """A document's text."""
+        return str(self.content["text"])
+
+    @property
+    def kind(self) -> Shape:
+        """Which of the three it is."""
+        if "messages" in self.content:
+            return "chat"
+        return "completion" if "completion" in self.content else "text"
+
+
+def as_sample(document: HasText | Sample) -> Sample:
+    """Any document as a sample; a sample as it is."""
+    if isinstance(document, Sample):
+        return document
+    return Sample(
+        document.id, {"text": document.text}, collection_of(document), _weight_of(document)
+    )
+
+
+def kind_of(samples: Iterable[Sample]) -> Shape:
+    """The kind that all samples have; "text" if there are none.
+
+    Raises PipelineError if they are of more than one.
+    """
+    kinds = sorted({sample.kind for sample in samples})
+    if len(kinds) > 1:
         raise PipelineError(
-            "There is no text to train on.",
-            "The training split is empty: add books, or lower the validation share.",
+            f"One run cannot train on {' and '.join(kinds)} at once.", "Train on one after another."
         )
-    if sum(map(len, data.rows)) != data.tokens:  # the promise of this module, held at run time
-        raise PipelineError(
-            f"{data.tokens} tokens went in and {sum(map(len, data.rows))} came out.",
-            "This is a fault of the program: please report it.",
-        )
-    return data
+    return kinds[0] if kinds else "text"
 
 
 def choose_schedule(
-    documents: Sequence[HasText], held_out: Sequence[HasText], changes: Mapping[int, Shares]
+    documents: Sequence[HasId], held_out: Sequence[HasId], changes: Mapping[int, Shares]
 ) -> Schedule | None:
     """The shares of the sources in training: `changes` by step, else the documents' own weights.
 
@@ -100,28 +97,28 @@ def choose_schedule(
     return Schedule.of(list(stages.items())) if stages else None
 
 
-def trained_on(documents: Iterable[HasText], schedule: Schedule | None) -> list[HasText]:
+def trained_on(documents: Iterable[Any], schedule: Schedule | None) -> list[Any]:
     """The documents that have a share at any time; without a schedule all but those of weight 0."""
     if schedule is None:
         return [document for document in documents if _weight_of(document) != 0]
     return [document for document in documents if collection_of(document) in schedule.names]
 
 
-def collection_of(document: HasText) -> str | None:
+def collection_of(document: HasId) -> str | None:
     """The name of the source that the document came from, if it is known."""
     name: str | None = getattr(document, "collection", None)
     return name
 
 
-def _weight_of(document: HasText) -> float | None:
+def _weight_of(document: HasId) -> float | None:
     weight: float | None = getattr(document, "weight", None)
     return weight
 
 
-def _own_weights(documents: Iterable[HasText]) -> dict[str, float]:
+def _own_weights(documents: Iterable[HasId]) -> dict[str, float]:
     """The weight of each source in the documents, {} if none but 0 is given."""
     weights: dict[str, float] = {}
-    unweighted: HasText | None = None
+    unweighted: HasId | None = None
     for document in documents:
         name, weight = collection_of(document), _weight_of(document)
         if weight is None:
@@ -145,7 +142,7 @@ def _own_weights(documents: Iterable[HasText]) -> dict[str, float]:
 
 
 def _check_names(
-    stages: Mapping[int, Shares], documents: Sequence[HasText], held_out: Sequence[HasText]
+    stages: Mapping[int, Shares], documents: Sequence[HasId], held_out: Sequence[HasId]
 ) -> None:
     trained = {collection_of(document): document for document in documents}
     if None in trained:
@@ -168,31 +165,3 @@ def _check_names(
         raise UsageError(
             f"--mix does not name {missing!r}.", "Give it a share, or 0 to leave it out."
         )
-
-
-class BlockCollator:
-    """Pads rows to the longest of the batch, and says exactly which tokens are trained.
-
-    Padding is known by the mask, never by its id: where the pad token is the end token too, the
-    end of every document is still trained. Labels at the first position of a row are ignored as
-    well. (The model shifts labels, so that they are never used; but the loss is averaged over all
-    labels that are not ignored.)
-    """
-
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return `input_ids`, `attention_mask` and `labels`, each of (rows, longest) integers."""
-        import torch
-
-        longest = max(len(row["input_ids"]) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        labels = torch.full_like(ids, IGNORED)
-        for i, row in enumerate(rows):
-            n = len(row["input_ids"])
-            ids[i, :n] = torch.as_tensor(row["input_ids"])
-            mask[i, :n] = 1
-            labels[i, 1:n] = ids[i, 1:n]
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline.scoring.bits import Score, Window, save_windows
 from pipeline.training.base_model import BaseModel
-from pipeline.training.data import TrainingData
+from pipeline.training.data import NOUNS
+from pipeline.training.dataset import TrainingData
 from pipeline.training.engine import Engine, Precision
 from pipeline.training.libraries import versions
 from pipeline.training.metrics import HeldOut, Point, plot_loss
@@ -37,17 +38,21 @@ TOKENIZER_FILES = (
 class TrainResult:
     """What a run came to."""
 
-    documents: int
-    rows: int
+    documents: int  # or records
+    sequences: int
     steps: int
     epochs: float
-    tokens: int  # trained on, counted; a row seen twice counts twice
+    tokens: int  # seen, counted; a row seen twice counts twice
+    positions: int  # the same with padding
     seconds: float  # of training alone
     base: Score
     adapter: Score
     samples: dict[str, str]  # "base" and "adapter"
     engine: Engine
     precision: Precision
+    padding: str  # which token, and why
+    chat: dict[str, Any] | None  # of the template, for a model of chats
+    ledger: dict[str, Any]  # where every token went
 
     @property
     def tokens_per_second(self) -> float:
@@ -83,29 +88,37 @@ def save_reports(
     folder: Path,
 ) -> None:
     """Write the picture, the scores, the windows they were measured on, and the run's record."""
-    _save_picture(result, points, base, folder / PICTURE)
+    _save_picture(result, data, points, base, folder / PICTURE)
     save_windows(folder / WINDOWS, held_out)
-    evaluation = _evaluation(result, held_out, settings, base)
+    evaluation = _evaluation(result, data, held_out, settings, base)
     text = json.dumps(evaluation, indent=2, ensure_ascii=False) + "\n"
     (folder / EVALUATION).write_text(text, "utf-8")
     _save_run(result, data, settings, base, folder / RUN)
 
 
-def _save_picture(result: TrainResult, points: list[Point], base: BaseModel, path: Path) -> None:
+def _save_picture(
+    result: TrainResult, data: TrainingData, points: list[Point], base: BaseModel, path: Path
+) -> None:
     held_out = [
         HeldOut(0, result.base.loss, result.base.bits_per_byte),
         HeldOut(result.steps, result.adapter.loss, result.adapter.bits_per_byte),
     ]
     name = base.name.rpartition("/")[2]
-    title = f"{name} on {result.documents} documents, {result.tokens:,} tokens"
+    noun = NOUNS[data.kind] + "s"
+    title = f"{name} on {result.documents} {noun}, {result.tokens:,} tokens"
     plot_loss(points, held_out, title, path)
 
 
 def _evaluation(
-    result: TrainResult, held_out: Sequence[Window], settings: TrainSettings, base: BaseModel
+    result: TrainResult,
+    data: TrainingData,
+    held_out: Sequence[Window],
+    settings: TrainSettings,
+    base: BaseModel,
 ) -> dict[str, Any]:
     scores = {"base": result.base, "adapter": result.adapter}
     return {
+        "kind": data.kind,
         "held_out": {
             "documents": list(dict.fromkeys(window.document for window in held_out)),
             "bytes": result.base.n_bytes,
@@ -119,6 +132,7 @@ def _evaluation(
             "count": len(held_out),
         },
         "prompt": settings.sample_prompt,
+        **({"chat": result.chat} if result.chat else {}),
         "samples": result.samples,
         "base_model": base.as_dict(),
         "sequence_length": settings.sequence_length,
@@ -140,16 +154,10 @@ def _save_run(
         "base_model": {**base.as_dict(), "path": str(base.path)},
         "settings": settings.as_dict(),
         "length": {"steps": result.steps, "epochs": round(result.epochs, 4)},
-        "data": {
-            "documents": data.documents,
-            "characters": data.characters,
-            "tokens": data.tokens,
-            "rows": len(data.rows),
-            "predicted_tokens_per_epoch": data.predicted,
-            "empty_documents": data.empty,
-        },
+        "data": {**result.ledger, "packed": data.packed, "padding": result.padding},
         "trained": {
             "tokens": result.tokens,
+            "real_share_of_positions": round(result.tokens / result.positions, 4),
             "seconds": round(result.seconds, 1),
             "tokens_per_second": round(result.tokens_per_second, 1),
         },

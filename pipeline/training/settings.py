@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpus.encoding import OVERLONG, Overlong
 from pipeline.corpus.tokens import MINIMUM_BLOCK
 from pipeline.errors import PipelineError, UsageError
 from pipeline.scoring.bits import EVAL_TOKENS
 
 ENGINES = ("auto", "unsloth", "trl")
 SCHEDULERS = ("cosine", "linear", "constant")
+ENDS = ("document", "chunk")
 DEFAULT_PROMPT = "I was walking on the shore, when I saw something peculiar burrowing in the sand."
 
 
@@ -44,6 +46,17 @@ class TrainSettings:
     log_every: int = 1
     # "auto" takes unsloth where it and a GPU are, else plain TRL.
     engine: str = "auto"
+    # Rows of short documents share a sequence, without seeing each other.
+    packing: bool = True
+    # Tokens that a block of a long document repeats from the last one, as context.
+    stride: int = 0
+    # Of records longer than a sequence. Only split loses nothing: to drop them or to cut off their
+    # ends teaches a model that answers are short.
+    overlong: Overlong = "split"
+    # Jinja, "plain", or None for the tokenizer's own.
+    chat_template: str | None = None
+    # Where texts end: "chunk" makes each chunk a document of its own.
+    eos: str = "document"
     # Weights of the sources in place of those that the data has; see `parse_mix`.
     mix: tuple[str, ...] = ()
 
@@ -51,7 +64,12 @@ class TrainSettings:
         """Raise UsageError, naming the option, for the first setting that makes no sense."""
         if self.max_steps is not None and self.epochs is not None:
             raise UsageError("Give --max-steps or --epochs, not both.")
-        for name, known in (("scheduler", SCHEDULERS), ("engine", ENGINES)):
+        for name, known in (
+            ("scheduler", SCHEDULERS),
+            ("engine", ENGINES),
+            ("overlong", OVERLONG),
+            ("eos", ENDS),
+        ):
             value = getattr(self, name)
             if value not in known:
                 raise UsageError(
@@ -80,6 +98,10 @@ class TrainSettings:
                 raise UsageError(f"{_option(name)} must not be negative: {getattr(self, name)}.")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"--dropout must lie between 0 and 1, not {self.dropout}.")
+        if not 0 <= self.stride < self.sequence_length:
+            raise UsageError(
+                f"--stride {self.stride} must be below --sequence-length {self.sequence_length}."
+            )
         parse_mix(self.mix)
 
     def check_against(self, model_dir: Path) -> None:
@@ -148,9 +170,9 @@ class Plan:
     tokens: int  # about: the last rows of documents are shorter
 
 
-def plan(settings: TrainSettings, n_rows: int, n_tokens: int) -> Plan:
-    """Convert steps into epochs or epochs into steps, for so many rows of so many tokens in all."""
-    batches = math.ceil(n_rows / settings.batch_size)
+def plan(settings: TrainSettings, n_sequences: int, n_tokens: int) -> Plan:
+    """Convert steps into epochs or epochs into steps, for so many sequences of so many tokens."""
+    batches = math.ceil(n_sequences / settings.batch_size)
     steps_per_epoch = math.ceil(batches / settings.gradient_accumulation)
     if settings.max_steps is not None:
         steps = settings.max_steps

@@ -1,41 +1,47 @@
-"""Text completion with LoRA: whole documents in, an adapter and its scores out.
+"""LoRA on texts, on prompts with completions, or on chats: an adapter and its scores come out.
 
     result = train(TrainSettings(epochs=1), train_documents, validation_documents, base, folder)
 
-The work is TRL's SFTTrainer's, with PEFT's adapters, on rows of ready token ids.
+The work is TRL's SFTTrainer's (see `loop`), with PEFT's adapters, on rows of ready token ids.
 """
 
-import time
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline.console import progress, say, warn
-from pipeline.errors import PipelineError
-from pipeline.scoring.bits import WINDOW_TOKENS, HasText, Score, Window, score_model, windows
+from pipeline.corpus.examples import Shape
+from pipeline.corpus.token_cache import load_tokenizer
+from pipeline.corpus.tokens import choose_pad
+from pipeline.errors import UsageError
+from pipeline.scoring.bits import WINDOW_TOKENS, HasText, Score, Window, score_model
 from pipeline.scoring.samples import complete
 from pipeline.training.base_model import BaseModel
+from pipeline.training.chats import describe_chat
 from pipeline.training.data import (
-    BlockCollator,
-    TrainingData,
+    NOUNS,
+    Sample,
+    as_sample,
     choose_schedule,
     collection_of,
+    kind_of,
     trained_on,
-    training_data,
 )
+from pipeline.training.dataset import TrainingData, show_examples, training_data
 from pipeline.training.engine import (
     Engine,
     Machine,
     Precision,
     choose_precision,
     load_with_adapter,
-    loading,
     start_engine,
 )
+from pipeline.training.held_out import held_out_windows
 from pipeline.training.libraries import quiet_libraries
-from pipeline.training.metrics import MetricsWriter, check_finite
+from pipeline.training.loop import Loop, fit
 from pipeline.training.mixture import Mixture, Schedule
 from pipeline.training.results import METRICS, RUN, TrainResult, save_adapter, save_reports
 from pipeline.training.settings import Plan, TrainSettings, context_length, parse_mix, plan
@@ -43,7 +49,7 @@ from pipeline.training.settings import Plan, TrainSettings, context_length, pars
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TrainResult", "TrainSettings", "train"]
+__all__ = ["TrainResult", "TrainSettings", "show", "train"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,12 @@ class _Run:
     settings: TrainSettings
     base: BaseModel
     tokenizer: "PreTrainedTokenizerBase"
+    padding: tuple[int, str]  # the id, and why this one
     held_out: list[Window]
+    chat: dict[str, Any] | None  # of the template, where there is one; see `describe_chat`
     data: TrainingData
     mixture: Mixture | None
-    order: list[int] | None  # rows of the whole run, where there is a mixture; else they are drawn
+    order: list[int] | None  # sequences of the whole run, where there is a mixture
     length: Plan
     machine: Machine
     engine: Engine
@@ -65,10 +73,13 @@ class _Run:
 
 def train(
     settings: TrainSettings,
-    train_documents: Iterable[HasText],
-    validation_documents: Sequence[HasText],
+    train_documents: Iterable[HasText | Sample],
+    validation_documents: Iterable[HasText | Sample],
     base: BaseModel,
     output_dir: Path,
+    *,
+    tokens_dir: Path | None = None,
+    jobs: int = 1,
 ) -> TrainResult:
     """Train an adapter for `base` and measure what it brought.
 
@@ -76,77 +87,124 @@ def train(
     base model's tokenizer, `metrics.jsonl`, `loss.png`, `run.yaml`, `evaluation.json`, and
     `windows.json`, the held-out token windows on which other forms of the model are scored later.
 
+    Args:
+        train_documents: documents, or records as samples; all of one kind.
+        validation_documents: the same, held out.
+        tokens_dir: a folder for the tokenized data, which is found there the next time.
+        jobs: processes that tokenize.
+
     Raises:
         UsageError: a setting makes no sense, or not with this model or these sources; before
             anything is loaded.
-        PipelineError: no text to train on or to hold out, sources with a weight and without one,
-            or the loss is no longer a number.
+        PipelineError: nothing to train on or to hold out, several kinds at once, sources with a
+            weight and without one, a chat template that does not serve, a model that cannot keep
+            packed documents apart, or the loss is no longer a number.
     """
+    with ExitStack() as stack:
+        tokens_dir = tokens_dir or Path(stack.enter_context(TemporaryDirectory())) / "tokens"
+        chosen = _choose(settings, train_documents, validation_documents, base)
+        run = _prepare(settings, chosen, base, tokens_dir, jobs)
+        _announce(run)
+        return _train(run, output_dir)
+
+
+def show(
+    settings: TrainSettings,
+    train_documents: Iterable[HasText | Sample],
+    validation_documents: Iterable[HasText | Sample],
+    base: BaseModel,
+    n: int,
+    tokens_dir: Path,
+    jobs: int = 1,
+) -> list[list[tuple[str, bool]]]:
+    """What `train` would train on: the first `n` sequences as text in stretches, each with whether
+    it is trained on. Raises as `train` does before it loads the model.
+    """
+    chosen = _choose(settings, train_documents, validation_documents, base)
+    engine = start_engine(Machine.detect(), settings.engine)
+    quiet_libraries()
+    data = _tokenize(settings, chosen, base, engine, tokens_dir, jobs)
+    return show_examples(data, load_tokenizer(base.path), n)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Samples to train on and those held out, and how sources are mixed."""
+
+    kind: Shape
+    training: list[Sample]
+    held_out: list[Sample]
+    schedule: Schedule | None
+
+
+def _choose(
+    settings: TrainSettings,
+    train_documents: Iterable[HasText | Sample],
+    validation_documents: Iterable[HasText | Sample],
+    base: BaseModel,
+) -> _Chosen:
+    """What can be known and refused before anything heavy is loaded."""
     settings.check()
     settings.check_against(base.path)
-    documents = list(train_documents)
-    schedule = choose_schedule(documents, validation_documents, parse_mix(settings.mix))
-    documents = trained_on(documents, schedule)
-    run = _prepare(settings, schedule, documents, validation_documents, base)
-    _announce(run)
+    training = [as_sample(document) for document in train_documents]
+    held_out = [as_sample(document) for document in validation_documents]
+    kind = kind_of([*training, *held_out])
+    if settings.chat_template and kind != "chat":
+        raise UsageError("--chat-template is for chats, and there are none to train on.")
+    schedule = choose_schedule(training, held_out, parse_mix(settings.mix))
+    return _Chosen(kind, trained_on(training, schedule), held_out, schedule)
 
-    model = load_with_adapter(run.engine, base, settings, run.precision, cuda=run.machine.cuda)
-    base_score, base_sample = _measure(model, run, "base")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    metrics, seconds = _fit(model, run, output_dir)
-    score, sample = _measure(model, run, "adapter")
 
-    result = TrainResult(
-        documents=run.data.documents,
-        rows=len(run.data.rows),
-        steps=run.length.steps,
-        epochs=run.length.epochs,
-        tokens=metrics.points[-1].tokens,
-        seconds=seconds,
-        base=base_score,
-        adapter=score,
-        samples={"base": base_sample, "adapter": sample},
-        engine=run.engine,
-        precision=run.precision,
-    )
-    save_adapter(model, base, output_dir)
-    save_reports(result, run.data, metrics.points, run.held_out, settings, base, output_dir)
-    _record_mixture(run, output_dir / RUN)
-    return result
+def _tokenize(
+    settings: TrainSettings,
+    chosen: _Chosen,
+    base: BaseModel,
+    engine: Engine,
+    tokens_dir: Path,
+    jobs: int,
+) -> TrainingData:
+    # unsloth's own attention does not look at positions: packed documents would see each other.
+    packing = settings.packing and engine.name != "unsloth"
+    return training_data(
+        chosen.training, base.path, settings, tokens_dir, jobs=jobs, packing=packing,
+        weighted=chosen.schedule is not None,
+    )  # fmt: skip
 
 
 def _prepare(
-    settings: TrainSettings,
-    schedule: Schedule | None,
-    train_documents: Sequence[HasText],
-    validation_documents: Sequence[HasText],
-    base: BaseModel,
+    settings: TrainSettings, chosen: _Chosen, base: BaseModel, tokens_dir: Path, jobs: int
 ) -> _Run:
     machine = Machine.detect()
     engine = start_engine(machine, settings.engine)  # before anything imports transformers
     quiet_libraries()
-    from transformers import AutoTokenizer
-
-    with loading(base):
-        tokenizer = AutoTokenizer.from_pretrained(
-            base.path, local_files_only=True, trust_remote_code=False
-        )
+    tokenizer = load_tokenizer(base.path)
     window = min(WINDOW_TOKENS, context_length(base.path) or WINDOW_TOKENS)
-    held_out = windows(
-        tokenizer, validation_documents, length=window, max_tokens=settings.eval_tokens
+    template = settings.chat_template
+    held_out = held_out_windows(
+        tokenizer,
+        chosen.held_out,
+        chosen.kind,
+        template,
+        length=window,
+        max_tokens=settings.eval_tokens,
     )
-    data = training_data(tokenizer, train_documents, settings.sequence_length)
-    mixture, order = _mix(settings, schedule, data)
+    data = _tokenize(settings, chosen, base, engine, tokens_dir, jobs)
+    chat = None
+    if data.kind == "chat":
+        chat = describe_chat(tokenizer, template, settings.sample_prompt)
+    mixture, order = _mix(settings, chosen.schedule, data)
     if mixture is None or order is None:
-        length = plan(settings, len(data.rows), data.tokens)
+        length = plan(settings, len(data.sequences), data.tokens)
     else:
-        length = _plan_of(mixture, order)
-        _warn_of_what_is_not_read(mixture, length, validation_documents)
+        length = _plan_of(mixture, order, data)
+        _warn_of_what_is_not_read(mixture, length, chosen.held_out)
     return _Run(
         settings=settings,
         base=base,
         tokenizer=tokenizer,
+        padding=choose_pad(tokenizer),
         held_out=held_out,
+        chat=chat,
         data=data,
         mixture=mixture,
         order=order,
@@ -157,15 +215,55 @@ def _prepare(
     )
 
 
+def _train(run: _Run, output_dir: Path) -> TrainResult:
+    settings, base = run.settings, run.base
+    model = load_with_adapter(run.engine, base, settings, run.precision, cuda=run.machine.cuda)
+    base_score, base_sample = _measure(model, run, "base")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    loop = Loop(
+        settings=settings, data=run.data, order=run.order, steps=run.length.steps,
+        tokenizer=run.tokenizer, pad_id=run.padding[0], precision=run.precision,
+        cuda=run.machine.cuda,
+    )  # fmt: skip
+    fitted = fit(model, loop, output_dir / METRICS)
+    score, sample = _measure(model, run, "adapter")
+
+    points = fitted.metrics.points
+    result = TrainResult(
+        documents=run.data.examples,
+        sequences=len(run.data.sequences),
+        steps=run.length.steps,
+        epochs=run.length.epochs,
+        tokens=points[-1].tokens,
+        positions=fitted.positions,
+        seconds=fitted.seconds,
+        base=base_score,
+        adapter=score,
+        samples={"base": base_sample, "adapter": sample},
+        engine=run.engine,
+        precision=run.precision,
+        padding=run.padding[1],
+        chat=run.chat,
+        ledger=run.data.ledger,
+    )
+    save_adapter(model, base, output_dir)
+    save_reports(result, run.data, points, run.held_out, settings, base, output_dir)
+    _record_mixture(run, output_dir / RUN)
+    return result
+
+
 def _mix(
     settings: TrainSettings, schedule: Schedule | None, data: TrainingData
 ) -> tuple[Mixture | None, list[int] | None]:
-    """The mixture and the order of the rows of the whole run, if the sources are weighted."""
+    """The mixture and the order of the sequences of the whole run, if the sources are weighted.
+
+    Shares are of the tokens trained on: what a source has of prompts does not count.
+    """
     if schedule is None:
         return None, None
     mixture = Mixture(
         schedule,
-        [len(row) for row in data.rows],
+        data.trained,
         data.collections,
         settings.seed,
         settings.batch_size * settings.gradient_accumulation,
@@ -174,29 +272,37 @@ def _mix(
     return mixture, mixture.take(steps=settings.max_steps, tokens=tokens)
 
 
-def _plan_of(mixture: Mixture, order: list[int]) -> Plan:
-    tokens = sum(mixture.lengths[row] for row in order)
-    return Plan(len(order) // mixture.rows_per_step, tokens / mixture.tokens, tokens)
+def _plan_of(mixture: Mixture, order: list[int], data: TrainingData) -> Plan:
+    trained = sum(mixture.lengths[i] for i in order)
+    tokens = sum(data.lengths[i] for i in order)
+    return Plan(len(order) // mixture.rows_per_step, trained / mixture.tokens, tokens)
 
 
-def _warn_of_what_is_not_read(mixture: Mixture, length: Plan, held_out: Sequence[HasText]) -> None:
+def _warn_of_what_is_not_read(mixture: Mixture, length: Plan, held_out: Sequence[Sample]) -> None:
     for start, _ in mixture.schedule.stages:
         if start >= length.steps:
             warn(f"The weights from step {start} on are never used: {length.steps} steps are all.")
-    weighted = {collection_of(d): getattr(d, "weight", None) for d in held_out}
+    weighted = {collection_of(sample): sample.weight for sample in held_out}
     for name, weight in weighted.items():
         if weight and name not in mixture.collections:
             warn(f"The source {name!r} is held out entirely: nothing of it is trained on.")
 
 
 def _announce(run: _Run) -> None:
-    data, length = run.data, run.length
+    data, length, ledger = run.data, run.length, run.data.ledger
+    noun = NOUNS[data.kind]
+    rows = _many(ledger["rows"], "row")
+    if data.packed and len(data.sequences) < ledger["rows"]:
+        rows += f", packed into {_many(len(data.sequences), 'sequence')}"
     say(
-        f"Train: {_many(data.documents, 'document')}, {data.characters:,} characters, "
-        f"{data.tokens:,} tokens in {_many(len(data.rows), 'row')}. Held out: "
+        f"Train: {_many(data.examples, noun)}, {ledger['characters']:,} characters, "
+        f"{ledger['tokens']:,} tokens, {ledger['trained']:,} of them trained on, in {rows}; "
+        f"{100 * ledger['real_share']:.1f} % of the positions are tokens. Held out: "
         f"{sum(w.predicted for w in run.held_out):,} tokens of "
-        f"{_many(len({w.document for w in run.held_out}), 'document')}."
+        f"{_many(len({w.document for w in run.held_out}), noun)}."
     )
+    if run.settings.packing and not data.packed:
+        say(f"Not packed: {run.engine.name} would let documents in one sequence see each other.")
     say(
         f"{_many(length.steps, 'step')} = {length.epochs:.2f} epochs = about {length.tokens:,} "
         f"tokens, with {run.engine.name} ({run.engine.reason}) in {run.precision.name} "
@@ -231,112 +337,10 @@ def _measure(model: Any, run: _Run, which: str) -> tuple[Score, str]:
         sample = complete(
             model,
             run.tokenizer,
-            run.settings.sample_prompt,
+            run.chat["prompt_ids"] if run.chat else run.settings.sample_prompt,
             max_new_tokens=run.settings.sample_tokens,
             seed=run.settings.seed,
             autocast=autocast,
         )
     say(f"Held out, {which}: {score.bits_per_byte:.4f} bits per byte.")
     return score, sample
-
-
-def _fit(model: Any, run: _Run, output_dir: Path) -> tuple[MetricsWriter, float]:
-    """Train; returns the metrics and the seconds that it took."""
-    import torch
-    from transformers import PrinterCallback
-    from trl import SFTTrainer
-
-    # A tokenizer without a pad token pads with its end token: padding is known by the mask.
-    pad_id = run.tokenizer.pad_token_id
-    collator = BlockCollator(run.tokenizer.eos_token_id if pad_id is None else pad_id)
-    with (
-        (output_dir / METRICS).open("w", encoding="utf-8") as file,
-        progress("Training", run.length.steps, "steps") as advance,
-    ):
-        metrics = MetricsWriter(file, advance)
-        trainer = SFTTrainer(
-            model=model,
-            args=_arguments(run, output_dir),
-            data_collator=collator,
-            train_dataset=_dataset(run),
-            processing_class=run.tokenizer,
-            callbacks=[_metrics_callback(metrics)],
-        )
-        trainer.remove_callback(PrinterCallback)
-        start = time.perf_counter()
-        try:
-            output = trainer.train()
-        except torch.OutOfMemoryError as error:
-            raise PipelineError(
-                "The GPU's memory is full.", "Lower --sequence-length or --batch-size."
-            ) from error
-        seconds = time.perf_counter() - start
-    check_finite("loss", output.training_loss, output.global_step)
-    if output.global_step != run.length.steps:
-        raise PipelineError(f"Training ended at step {output.global_step} of {run.length.steps}.")
-    return metrics, seconds
-
-
-def _dataset(run: _Run) -> Any:
-    """The rows. With a mixture those of the whole run, in order, so that one pass is the run.
-
-    The order then needs nothing of the trainer but to read on, whatever is accumulated, and to
-    skip what is done when it resumes.
-    """
-    from datasets import Dataset
-
-    dataset = Dataset.from_dict({"input_ids": run.data.rows})
-    return dataset if run.order is None else dataset.select(run.order)
-
-
-def _arguments(run: _Run, output_dir: Path) -> Any:
-    from trl import SFTConfig
-
-    settings, cuda = run.settings, run.machine.cuda
-    scheduler = {"constant": "constant_with_warmup"}.get(settings.scheduler, settings.scheduler)
-    return SFTConfig(
-        output_dir=str(output_dir),
-        max_steps=run.length.steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=scheduler,
-        warmup_steps=settings.warmup,  # below 1 it is a share
-        weight_decay=settings.weight_decay,
-        seed=settings.seed,  # of dropout, and of the order of rows
-        train_sampling_strategy="random" if run.order is None else "sequential",
-        bf16=run.precision.name == "bfloat16",
-        fp16=run.precision.name == "float16",
-        use_cpu=not cuda,
-        # Recomputing activations costs a fifth of the time and saves memory, which GPUs lack.
-        gradient_checkpointing=cuda,
-        max_length=None,  # rows have their length already
-        dataset_kwargs={"skip_prepare_dataset": True},
-        dataloader_pin_memory=cuda,
-        logging_steps=settings.log_every,
-        include_num_input_tokens_seen="non_padding",
-        logging_nan_inf_filter=False,  # it would hide from us what must stop the run
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-
-
-def _metrics_callback(metrics: MetricsWriter) -> Any:
-    from transformers import TrainerCallback
-
-    class Callback(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            metrics.start()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            metrics.step_done()
-            # The last steps are always logged, so that the file accounts for every token.
-            control.should_log |= state.global_step == state.max_steps
-
-        def on_log(
-            self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any
-        ) -> None:
-            metrics.log(state.global_step, logs or {})
-
-    return Callback()

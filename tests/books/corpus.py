@@ -4,10 +4,12 @@ where they are beside the repository, with what is known to be true of each."""
 import csv
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from pipeline.books.document import clean_document
 from pipeline.books.sample import sample_library
 from tests.conftest import NO_SHARED_BOOKS, SHARED_BOOKS
 
@@ -63,6 +65,12 @@ book_params = [pytest.param(truth, id=truth.path.name) for truth in BOOKS]
 if not SHARED:
     book_params.append(_missing)
 no_book_params = [pytest.param(truth, id=truth.path.name) for truth in NO_BOOKS] or [_missing]
+
+
+@cache
+def still_wrapped(path: Path) -> str:
+    """The text of a book, cleaned, its lines as they were."""
+    return clean_document(path.read_bytes(), unwrap=False).text
 
 
 def squeezed(text: str) -> str:

@@ -1,8 +1,11 @@
 """Each cleaning rule: what it takes, and what it leaves alone."""
 
+import time
+
 import pytest
 
-from pipeline.books.cleaning import RULES, Removal, Rule, clean
+from pipeline.books.cleaning import DEFAULT_RULES, RULES, Removal, Rule, choose_rules, clean
+from pipeline.errors import UsageError
 
 BY_NAME = {rule.name: rule for rule in RULES}
 PROSE = (
@@ -34,15 +37,24 @@ def test_a_plain_text_is_left_alone_by_every_rule(rule: str) -> None:
         ("mojibake", "It was â€œnaÃ¯veâ€\u009d, he said.", "It was “naïve”, he said."),
         ("mojibake", "Â£5 for the cafÃ©", "£5 for the café"),
         ("mojibake", "Il prit le châle; là-bas, ÂGE D'OR", "Il prit le châle; là-bas, ÂGE D'OR"),
-        ("illustrations", "a\n\n[Illustration]\n\nb", "a\n\n\n\nb"),
-        ("illustrations", "[Illustration: A [small]\n\nhouse, of\ntwo storeys.]\nb", "\nb"),
-        ("illustrations", "[Frontispiece] [Picture: A cat]", " "),
+        ("illustrations", "a.\n\n[Illustration]\n\nB", "a.\n\n\n\nB"),
+        ("illustrations", "the\n\n[Illustration]\n\ncat", "the\ncat"),
+        ("illustrations", "[Illustration: A [small]\n\nhouse, of\ntwo storeys.]\nb", "b"),
+        ("illustrations", "[Frontispiece] [Picture: A cat]", ""),
+        ("illustrations", "[Music] plays. [Blank Page]", "plays."),
+        (
+            "illustrations",
+            "[Illustration: open\n\n[Illustration: b]\nc]",
+            "[Illustration: open\n\nc]",
+        ),
         ("illustrations", "[Illustration: never closed", "[Illustration: never closed"),
         ("illustrations", "[Illustrious] men [aside]", "[Illustrious] men [aside]"),
         ("page-numbers", "the [Pg 12] cat and the[Pg 13] dog", "the cat and the dog"),
         ("page-numbers", "{12}It was so. [p. xiv]", "It was so. "),
         ("page-numbers", "a word that is\n\n[p.xxiv] well known", "a word that is\nwell known"),
         ("page-numbers", "An end.\n\n[Page 7]\n\nA beginning.", "An end.\n\n\n\n\nA beginning."),
+        ("page-numbers", "a\n\n[7]\n\nB", "a\n\n[7]\n\nB"),
+        ("page-numbers", "C_{2}H and the x^{2} of {mix}", "C_{2}H and the x^{2} of {mix}"),
         ("page-numbers", "{Grendel's mother} [1865] {mild}", "{Grendel's mother} [1865] {mild}"),
         ("note-marks", "a word[12] and[A] one.[FN#3]", "a word and one."),
         ("note-marks", "one\n[12] So they say.\n[13] Or not.", "one\n\nSo they say.\n\nOr not."),
@@ -198,6 +210,44 @@ def test_what_is_no_contents_list_stays(text: str) -> None:
     assert apply("contents", text) == text
 
 
+@pytest.mark.parametrize(
+    ("skip", "extra", "there", "missing"),
+    [
+        ((), (), "italics", "dashes"),
+        ((), ("dashes",), "dashes", "-"),
+        (("italics",), (), "markup", "italics"),
+        (("dashes",), ("dashes",), "italics", "dashes"),
+    ],
+)
+def test_rules_can_be_switched(
+    skip: tuple[str, ...], extra: tuple[str, ...], there: str, missing: str
+) -> None:
+    chosen = choose_rules(skip, extra)
+    names = [rule.name for rule in chosen]
+    assert there in names and missing not in names
+    assert names == [rule.name for rule in RULES if rule.name in names]
+
+
+@pytest.mark.parametrize("option", ["--skip-rule", "--with-rule"])
+def test_a_rule_that_does_not_exist_is_refused_with_the_nearest(option: str) -> None:
+    with pytest.raises(UsageError, match=f"{option} footnots") as caught:
+        choose_rules(*([["footnots"], []] if option == "--skip-rule" else [[], ["footnots"]]))
+    assert "'footnotes'" in str(caught.value.hint)
+
+
+def test_the_rules_that_are_off_are_not_applied_unasked() -> None:
+    assert clean("One--two.").text == "One--two."
+    assert clean("One--two.", choose_rules(extra=["dashes"])).text == "One—two."
+    assert [rule.name for rule in RULES if rule not in DEFAULT_RULES] == ["dashes"]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_no_rule_takes_more_than_its_share(rule: Rule) -> None:
+    assert rule.largest_share <= 0.35
+    greedy = Rule(rule.name, lambda text: (text[: len(text) // 2], 1), rule.largest_share)
+    assert clean(PROSE * 50, [greedy]).text == PROSE * 50
+
+
 def test_what_was_removed_is_counted() -> None:
     cleaned = clean(f"{PROSE * 4}A _word_ here.[1]\n\n[Illustration: x]\n\n{PROSE}")
     assert cleaned.removed == {
@@ -215,3 +265,11 @@ def test_a_rule_that_would_take_too_much_is_not_applied() -> None:
     assert list(cleaned.removed) == ["modest"]
     (warning,) = cleaned.warnings
     assert 'rule "greedy" was not applied' in warning
+
+
+@pytest.mark.parametrize("heading", ["Contents", "INDEX"])
+def test_thousands_of_headings_in_a_row_take_no_time(heading: str) -> None:
+    text = f"{heading}\n" * 20_000 + "\nSome words, page 12\n"
+    start = time.process_time()
+    clean(text, [rule for rule in RULES if rule.name in ("contents", "indexes")])
+    assert time.process_time() - start < 3

@@ -1,6 +1,7 @@
 """The laws of cleaning, on every file: the sample library always, real files if present."""
 
 import functools
+import itertools
 import re
 import time
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.books.cleaning import RULES
 from pipeline.books.decoding import decode
 from pipeline.books.document import NO_MARKERS, CleanDocument, Rejected, clean_document
+from pipeline.books.mentions import find_mentions
 from tests.books.corpus import SAMPLES, Truth, book_params, no_book_params, squeezed
 
 WRAPPING = re.compile(
@@ -104,6 +106,36 @@ def test_without_unwrapping_lines_stay_as_they_are() -> None:
     assert document.text == TALE
 
 
+def test_paragraphs_of_a_double_spaced_text_are_told_by_its_wider_gaps() -> None:
+    paragraph = [
+        "The rain had not left off when I came to the gate, and there was",
+        "nobody in the road.  I knocked, and heard it go through the house",
+        "and through the yard behind it, where they kept the dogs at night.",
+    ]
+    raw = "\n\n\n\n".join(["\n\n".join(paragraph)] * 30)
+    document = clean_document(raw.encode(), rules=())
+    assert document.text == "\n\n".join([" ".join(" ".join(paragraph).split())] * 30) + "\n"
+    removed = sum(entry["characters"] for entry in document.removed.values())
+    assert document.characters_in - removed == document.characters_out
+    as_wrapped = clean_document(raw.encode(), rules=(), unwrap=False)
+    assert as_wrapped.text == "\n\n".join(paragraph * 30) + "\n"
+
+
+def test_mentions_are_those_of_the_clean_text() -> None:
+    raw = f"{TALE}\nIt is on gutenberg.org, they say.\n".replace("\n", "\r\n").encode()
+    document = clean_document(raw, strip=False)
+    assert document.mentions == find_mentions(document.text)
+    assert [mention.line for mention in document.mentions] == [5]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_text_full_of_times_and_control_characters_here_and_there_is_a_text(ends: str) -> None:
+    text = f"{TALE}\n12:30 We left.\x07\n12:40 We came.\n".replace("\n", ends) * 20
+    assert clean_document(text.encode()).text.startswith("The rain")
+    with pytest.raises(Rejected, match="not text"):
+        clean_document((text + "\x81\x07" * 100).encode())
+
+
 def test_rules_can_be_left_out() -> None:
     raw = b"A _word_ here.[1]\n\n[Illustration]\n\nAnd an end."
     without = [rule for rule in RULES if rule.name not in ("italics", "illustrations")]
@@ -131,6 +163,26 @@ def test_what_is_no_book_is_rejected_with_its_reason(raw: bytes, reason: str) ->
     with pytest.raises(Rejected, match=reason) as caught:
         clean_document(raw)
     assert reason in caught.value.reason
+
+
+def test_a_rejection_says_how_long_the_file_is() -> None:
+    lost = "Ich fand es beim Project Gutenberg, für nichts.\r\n" * 9
+    with pytest.raises(Rejected) as caught:
+        clean_document(lost.encode("latin-1"))
+    assert caught.value.characters_in == len(lost.replace("\r\n", "\n"))
+    with pytest.raises(Rejected) as caught:
+        clean_document(b"%PDF-1.4 \xff\xff")
+    assert caught.value.characters_in == 11
+
+
+def test_every_step_can_be_watched_and_the_last_ends_with_the_text() -> None:
+    steps: list[tuple[str, str, str]] = []
+    raw = "One  _word_ here. [1]\n\n\n\nAnd an\nend.   \n"
+    document = clean_document(raw.encode(), watch=lambda *step: steps.append(step))
+    assert {name for name, _, _ in steps} == set(document.removed)
+    assert steps[0][1] == raw and steps[-1][2] == document.text
+    for (_, _, after), (_, before, _) in itertools.pairwise(steps):
+        assert after == before
 
 
 @given(st.binary(max_size=2000))
@@ -170,6 +222,7 @@ def test_any_muddle_of_markers_keeps_the_account(text: str) -> None:
 
 
 SIZE = 300_000
+END_OF_ONE = "End of the Project Gutenberg Etext of B\n\n"
 HOSTILE = {
     "asterisks": "*" * SIZE,
     "open brackets": "[" * SIZE,
@@ -184,6 +237,11 @@ HOSTILE = {
     "names of the project": "project gutenberg " * (SIZE // 18),
     "START markers": "*** START OF THE PROJECT GUTENBERG EBOOK\n" * (SIZE // 40),
     "END markers": "*** END OF THE PROJECT GUTENBERG EBOOK\n\n" * (SIZE // 40),
+    "headers of further texts": END_OF_ONE + "The Project Gutenberg Etext of A\n\n" * (SIZE // 35),
+    "headers and footers": (END_OF_ONE + "The Project Gutenberg Etext of A\n\n") * (SIZE // 80),
+    "last lines": "*" * SIZE + "\n" + " " * SIZE + "*",
+    "double brackets": "\n<<" * (SIZE // 3) + "project gutenberg " * (SIZE // 18) + ">>",
+    "bookmarks": "ETEXT EDITOR'S BOOKMARKS:\n\na\nb\nc\n\n" * (SIZE // 33),
     "small print": "*END*THE SMALL PRINT!*\n\n" * (SIZE // 24),
     "notes": "Transcriber's Note: so\n\n" * (SIZE // 24),
     "lists": "CONTENTS\n\nI. a\nII. b\nIII. c\n\n" * (SIZE // 30),

@@ -1,16 +1,15 @@
 """Unwrapping prose, and leaving alone what is no prose."""
 
 import re
+import textwrap
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.books.boilerplate import strip_boilerplate
-from pipeline.books.decoding import decode
-from pipeline.books.document import clean_document
+from pipeline.books.layout import Layout
 from pipeline.books.paragraphs import reflow
-from tests.books.corpus import Truth, book_params
+from tests.books.corpus import Truth, book_params, still_wrapped
 
 PROSE = (
     "It was on a dreary night of November that I beheld the accomplishment\n"
@@ -188,10 +187,148 @@ def test_a_text_that_is_not_wrapped_has_a_paragraph_in_each_line() -> None:
     assert flowed.endswith(VERSE + "\n")
 
 
+def test_one_long_line_in_a_wrapped_text_changes_nothing_around_it() -> None:
+    assert around("An address: " + "https://example.org/" * 40).count("\n") == 0
+    assert reflow(f"{'word ' * 200}\n\n{PROSE}").count("\n") == 2 + 6 + 5
+
+
+def paragraphs_of(text: str) -> list[str]:
+    return reflow(text).rstrip("\n").split("\n\n")
+
+
+SENTENCES = (
+    "The whole of that winter was spent at the house by the river, and none of us went out of it "
+    "but to look at the ice, of which my brother, who had read a great deal about the sea, would "
+    "tell us in the evenings that it went on for ever. Sometimes there came a letter from those "
+    "that we had left behind us in the town, and he read that too. Nobody spoke of going back."
+)
+TALE = [SENTENCES, "“Who is there?” said my brother.", "“Nobody.”", SENTENCES * 2] * 12
+
+
+def laid_out(width: int, indent: str = "", between: str = "\n\n") -> str:
+    return between.join(textwrap.fill(each, width, initial_indent=indent) for each in TALE) + "\n"
+
+
+@pytest.mark.parametrize("width", [50, 55, 65, 72, 90, 115, 140])
+def test_any_width_is_unwrapped(width: int) -> None:
+    assert paragraphs_of(laid_out(width)) == TALE
+
+
+@pytest.mark.parametrize("indent", ["  ", "   ", "     "])
+def test_paragraphs_that_only_indents_part_are_parted_throughout_a_text(indent: str) -> None:
+    assert paragraphs_of(laid_out(70, indent, between="\n")) == TALE
+
+
+def test_paragraphs_that_nothing_parts_but_their_last_lines_are_parted_there() -> None:
+    found = paragraphs_of(laid_out(70, between="\n"))
+    assert len(set(found) & set(TALE)) == len(set(TALE))
+
+
+def test_an_empty_line_after_every_line_is_no_end_of_a_paragraph() -> None:
+    indented = laid_out(66, "   ", between="\n").replace("\n", "\n\n")
+    assert paragraphs_of(indented) == TALE
+    flush = laid_out(66, between="\n\n\n").replace("\n", "\n\n")
+    assert paragraphs_of(flush) == TALE
+
+
+def test_a_long_poem_without_empty_lines_stays_line_by_line() -> None:
+    poem = "\n".join([*VERSE.split("\n"), "It is the same: for, be it joy or sorrow,"] * 40)
+    assert reflow(poem) == poem + "\n"
+
+
+def test_short_verse_in_small_letters_is_no_prose() -> None:
+    runo = (
+        "Mieleni minun tekevi,\naivoni ajattelevi\nlähteäni laulamahan,\nsaa'ani sanelemahan,\n"
+        "sukuvirttä suoltamahan,\nlajivirttä laulamahan.\n\n"
+    )
+    assert reflow(runo * 20) == (runo * 20).rstrip("\n") + "\n"
+
+
+def test_the_name_of_who_speaks_stands_above_prose_and_verse_alike() -> None:
+    prose = "FAUST (laut):\n" + PROSE.split("\n\n")[0]
+    assert around(prose) == "FAUST (laut):\n" + reflow(PROSE).split("\n")[0]
+    verse = "FAUST:\n" + VERSE
+    assert around(verse) == verse
+    assert around("XII.\n" + PROSE.split("\n\n")[0]).startswith("XII.\nIt was on a dreary night")
+
+
+def test_a_heading_too_long_for_a_line_is_one_line() -> None:
+    heading = (
+        "LETTER FROM SISTER AGATHA OF THE HOSPITAL OF SAINT JOSEPH AND\nSAINT MARY, TO A FRIEND"
+    )
+    assert around(heading) == heading.replace("\n", " ")
+
+
+def test_whose_words_a_quotation_is_stands_below_it() -> None:
+    quotation = (
+        "     But who shall dwell in these worlds if they be inhabited at all? Or\n"
+        "     are we or they the lords of the world, and how are all these things\n"
+        "     made for man?\n"
+        "                                                     Kepler, as quoted."
+    )
+    prose, name = around(quotation).split("\n")
+    assert prose.endswith("made for man?") and name == "Kepler, as quoted."
+
+
+def test_numbered_verses_of_scripture_are_parted() -> None:
+    block = (
+        "1:1 In the beginning God created the heaven and the earth, and nobody\n"
+        "was there.\n"
+        "1:2 And the earth was without form, and void; and darkness was upon the\n"
+        "face of the deep, in the year\n1831 and after.\n"
+        "1:3 And God said, Let there be light: and there was light, as we all of\n"
+        "us know."
+    )
+    assert [verse[:3] for verse in around(block).split("\n\n")] == ["1:1", "1:2", "1:3"]
+
+
+def test_the_entries_of_a_dictionary_are_parted() -> None:
+    block = (
+        "ABASEMENT, n. A decent and customary mental attitude in the presence of\n"
+        "    wealth or power, peculiarly appropriate in an employee when addressing\n"
+        "    an employer.\n"
+        "ABATIS, n. Rubbish in front of a fort, to prevent the rubbish outside of\n"
+        "    it from molesting the rubbish inside."
+    )
+    first, second = re.split("\n+", around(block))
+    assert first.endswith("an employer.") and second.startswith("ABATIS")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "Aldous, the smith, his house, and what he paid for it, 112, 113, 245\n"
+        "Ballads, old and new, and where they are to be bought and sold, 17\n"
+        "Castles, 9, 10, 11",
+        "The first chapter, in which nothing happens at all . . . . . . . . . .  9\n"
+        "The second chapter, in which nothing goes on happening  . . . . . . . 21",
+        "2 cups of flour\n1 cup of sugar, and a little more\nbutter, as large as an egg\n3 eggs",
+    ],
+)
+def test_indexes_contents_and_lists_of_ingredients_stay_line_by_line(block: str) -> None:
+    assert re.sub(" +", " ", around(block)) == re.sub(" +", " ", block)
+
+
+def test_a_line_that_starts_with_i_or_a_figure_speaks_for_no_verse() -> None:
+    block = (
+        "“I had been told of it by the porter, who knew it from the cook, and then\n"
+        "I went away. It was the third time that I went there since the spring of\n"
+        "1831, and\nI never returned.”"
+    )
+    assert "\n" not in around(block)
+
+
+def test_a_layout_can_be_given_for_an_excerpt() -> None:
+    excerpt = PROSE.split("\n\n")[0] + "\n"
+    layout = Layout(width=72, wrapped=False)
+    assert reflow(excerpt, layout) == excerpt
+    assert reflow(excerpt) != excerpt
+
+
 @pytest.mark.parametrize("truth", book_params)
 def test_no_word_of_any_book_is_lost_or_moved(truth: Truth) -> None:
-    body = strip_boilerplate(decode(truth.path.read_bytes()).text).body
-    assert words(reflow(body)) == words(body)
+    wrapped = still_wrapped(truth.path)
+    assert words(reflow(wrapped)) == words(wrapped)
 
 
 PROSE_BOOKS = re.compile(r"(345|84|42324|209|174|43|42|36|389|768|10007|22367)[.-]|^9000")
@@ -202,10 +339,9 @@ VERSE_BOOKS = re.compile(r"(2229|1322)[.-]")
 def test_prose_is_unwrapped_and_verse_is_not(truth: Truth) -> None:
     """Of the paragraphs of four lines and more: in novels, nearly all become one line; in books
     of verse, nearly none."""
-    raw = truth.path.read_bytes()
-    wrapped = clean_document(raw, unwrap=False).text.split("\n\n")
-    flowed = set(clean_document(raw).text.split("\n"))
-    long = [block for block in wrapped if block.count("\n") >= 3]
+    wrapped = still_wrapped(truth.path)
+    flowed = set(reflow(wrapped).split("\n"))
+    long = [block for block in wrapped.split("\n\n") if block.count("\n") >= 3]
     joined = sum(1 for block in long if " ".join(block.replace("-\n", "-").split()) in flowed)
     if PROSE_BOOKS.search(truth.path.name):
         assert joined > 0.85 * len(long)  # the rest: a dash at a line's end, or verse
@@ -221,7 +357,7 @@ LINES = st.lists(
 
 
 @given(LINES.map("\n".join))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_reflow_keeps_the_words_of_any_text(text: str) -> None:
     flowed = reflow(text)
     assert "".join(words(flowed)) == "".join(words(text))

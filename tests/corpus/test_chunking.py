@@ -2,14 +2,17 @@
 
 import random
 import re
+from bisect import bisect_left
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus import chunking
-from pipeline.corpus.chunking import chunk_text
+from pipeline.corpus.chunking import CHARACTERS, Measure, chunk_ends, chunk_text, overlap_starts
 from pipeline.errors import PipelineError
 
 WORDS = ("a", "the", "old", "bell", "sea", "fog", "rose", "and", "nobody", "came", "to", "midnight")
@@ -159,15 +162,114 @@ def test_the_work_grows_with_the_text_and_not_faster(
     read = 0
     sentence_ends = chunking.sentence_ends
 
-    def counting(text: str, language: str) -> list[int]:
+    def counting(text: str, *arguments: Any) -> list[int]:
         nonlocal read
         read += len(text)
-        return sentence_ends(text, language)
+        return sentence_ends(text, *arguments)
 
     monkeypatch.setattr(chunking, "sentence_ends", counting)
     text = unit * (200_000 // len(unit))
     chunk_text(text)
     assert read < 1.5 * len(text)
+
+
+class Words:
+    """Units that are words, each with the white space before it."""
+
+    def __init__(self, text: str) -> None:
+        self.starts = [match.start() for match in re.finditer(r"\s*\S+|\s+\Z", text)]
+        self.length = len(text)
+
+    def units(self, offset: int) -> int:
+        return bisect_left(self.starts, offset)
+
+    def place(self, unit: int) -> int:
+        return self.starts[max(unit, 0)] if unit < len(self.starts) else self.length
+
+
+class Thirds:
+    """Units of which each character has three, as a byte-level tokenizer may have."""
+
+    def __init__(self, text: str) -> None:
+        self.length = len(text)
+
+    def units(self, offset: int) -> int:
+        return 3 * offset
+
+    def place(self, unit: int) -> int:
+        return min(max(unit, 0) // 3, self.length)
+
+
+@settings(deadline=None)
+@given(TEXTS, st.integers(1, 40), st.integers(1, 40), st.sampled_from([Words, Thirds]))
+def test_in_any_unit_the_chunks_joined_are_the_text(
+    text: str, one: int, other: int, unit: type[Words] | type[Thirds]
+) -> None:
+    target, minimum = max(one, other), min(one, other)
+    measure = unit(text)
+    ends = chunk_ends(text, target, minimum, measure=measure)
+    assert ends == sorted(set(ends))
+    assert ends[-1:] == ([len(text)] if text else [])
+    if text and (unit is Words or target >= 3):
+        sizes = [measure.units(b) - measure.units(a) for a, b in pairwise([0, *ends])]
+        assert max(sizes) <= target
+
+
+def test_sizes_in_other_units_are_in_bounds_and_cuts_at_the_same_kind_of_place() -> None:
+    text = prose(300_000, paragraph=(1, 3))
+    measure = Words(text)
+    ends = chunk_ends(text, 1400, 1200, measure=measure)
+    sizes = [measure.units(b) - measure.units(a) for a, b in pairwise([0, *ends])]
+    assert all(1200 <= size <= 1400 for size in sizes), sizes
+    assert all(text[:end].endswith("\n\n") for end in ends[:-1])
+
+
+@settings(deadline=None)
+@given(TEXTS, st.integers(2, 40), st.integers(0, 20), st.sampled_from([None, Words, Thirds]))
+def test_an_overlap_is_the_end_of_the_chunk_before_and_no_longer_than_asked(
+    text: str, target: int, overlap: int, unit: type[Words] | type[Thirds] | None
+) -> None:
+    measure: Measure = unit(text) if unit else CHARACTERS
+    ends = chunk_ends(text, target, 1, measure=measure)
+    starts = overlap_starts(text, ends, overlap, measure=measure)
+    assert len(starts) == len(ends)
+    for number, start in enumerate(starts):
+        own = ends[number - 1] if number else 0
+        before = ends[number - 2] if number > 1 else 0
+        assert min(before, own) <= start <= own
+        assert measure.units(own) - measure.units(start) <= overlap
+
+
+def test_an_overlap_begins_with_a_sentence_else_with_a_word_else_with_a_character() -> None:
+    text = prose(100_000)
+    ends = chunk_ends(text, 7000, 6000)
+    for start, end in zip(overlap_starts(text, ends, 600)[1:], ends, strict=False):
+        assert text[start].isupper()
+        assert re.search(r"[.!?]\s+\Z", text[:start])
+        assert 300 <= end - start <= 600
+    text = "the sea and the fog and the bell " * 3000
+    ends = chunk_ends(text, 7000, 6000)
+    for start, end in zip(overlap_starts(text, ends, 600)[1:], ends, strict=False):
+        assert text[start - 1] == " "
+        assert 590 <= end - start <= 600
+    text = "e\u0301" * 10_000
+    ends = chunk_ends(text, 7000, 6000)
+    for start, end in zip(overlap_starts(text, ends, 601)[1:], ends, strict=False):
+        assert text[start] == "e"
+        assert end - start == 600
+
+
+def test_an_overlap_that_finds_no_place_repeats_nothing() -> None:
+    text = "e" + "\u0301" * 50
+    ends = chunk_ends(text, 20, 17)
+    assert overlap_starts(text, ends, 3) == [0, *ends[:-1]]
+
+
+def test_without_an_overlap_chunks_begin_where_the_one_before_ends() -> None:
+    text = prose(50_000)
+    ends = chunk_ends(text, 7000, 6000)
+    assert overlap_starts(text, ends, 0) == [0, *ends[:-1]]
+    assert overlap_starts("", [], 100) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.corpus import shards
 from pipeline.corpus.shards import (
-    Chunk,
+    Chunks,
     Document,
     ShardWriter,
     chunk_schema,
@@ -23,26 +23,24 @@ from pipeline.corpus.shards import (
 from pipeline.errors import PipelineError
 
 
-def cut(document: Document, size: int = 100) -> list[Chunk]:
-    """The rows of a document, `size` characters each."""
+def cut(document: Document, size: int = 100) -> Chunks:
+    """A document in chunks of `size` characters."""
     starts = range(0, len(document.text), size)
+    ends = [min(start + size, len(document.text)) for start in starts]
+    known = ("title", "authors", "language", "source", "collection", "weight", "work")
+    about = {name: getattr(document, name) for name in known}
+    return Chunks(document.id, document.text.encode(), list(starts), ends, about=about)
+
+
+def rows(document: Document) -> list[dict[str, object]]:
+    """The same as rows."""
+    chunks = cut(document)
+    places = enumerate(zip(chunks.begins, chunks.ends, strict=True))
     return [
-        Chunk(
-            text=document.text[start : start + size],
-            document_id=document.id,
-            chunk=number,
-            char_start=start,
-            char_end=min(start + size, len(document.text)),
-            is_last=number == len(starts) - 1,
-            title=document.title,
-            authors=document.authors,
-            language=document.language,
-            source=document.source,
-            collection=document.collection,
-            weight=document.weight,
-        )
-        for number, start in enumerate(starts)
-    ]
+        {"text": document.text[begin:end], "document_id": document.id, "chunk": number,
+         "char_start": begin, "char_end": end, **chunks.about}
+        for number, (begin, end) in places
+    ]  # fmt: skip
 
 
 def book(number: int, characters: int = 1000) -> Document:
@@ -84,6 +82,7 @@ OPTIONAL = st.none() | st.text(max_size=5)
             source=OPTIONAL,
             collection=OPTIONAL,
             weight=st.none() | st.floats(0, 1e6),
+            work=OPTIONAL,
         ),
         max_size=6,
         unique_by=lambda document: document.id,
@@ -145,7 +144,7 @@ def test_row_groups_end_with_documents_and_a_dropped_book_changes_its_own_only(
     assert len([group for group in before if group not in after]) <= 2
 
 
-def test_no_row_group_is_longer_than_64_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_row_group_is_longer_than_32_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "MAX_ROW_GROUP_BYTES", 2500)
     documents = [book(1, 900), book(2, 9000), book(3, 900)]
     (path,) = write(tmp_path, documents)
@@ -202,41 +201,72 @@ def test_memory_stays_flat_however_much_is_written(tmp_path: Path) -> None:
     assert grown < 60_000, f"{grown} KB more for 100 MB more"
 
 
-@pytest.mark.parametrize("wrong", ["gap", "number", "length", "document"])
-def test_chunks_that_are_not_the_document_are_refused(tmp_path: Path, wrong: str) -> None:
-    first, second, *_ = cut(book(1))
-    second = {
-        "gap": replace(second, char_start=101, char_end=201),
-        "number": replace(second, chunk=2),
-        "length": replace(second, text="short"),
-        "document": replace(second, document_id="2"),
-    }[wrong]
+@pytest.mark.parametrize(
+    ("begins", "ends"),
+    [
+        ([0, 101], [100, 1000]),
+        ([0, 100], [100, 1001]),
+        ([0, 100, 100], [100, 100, 1000]),
+        ([0, 150], [200, 150]),
+        ([-1], [100]),
+    ],
+    ids=["gap", "beyond the end", "empty", "backwards", "before the beginning"],
+)
+def test_chunks_that_are_not_the_document_are_refused(
+    tmp_path: Path, begins: list[int], ends: list[int]
+) -> None:
     with (
         pytest.raises(PipelineError, match="missing or doubled at chunk"),
         ShardWriter(tmp_path, "train") as writer,
     ):
-        writer.write_document([first, second])
+        writer.write_document(Chunks("1", book(1).text.encode(), begins, ends))
 
 
-def test_half_a_character_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("character", ["a", "é", "“", "я", "日", "😀", "e\u0301"])
+@pytest.mark.parametrize("overlap", [0, 7])
+def test_chunks_are_counted_in_characters_whatever_their_bytes(
+    tmp_path: Path, character: str, overlap: int
+) -> None:
+    document = replace(book(1), text=character + book(1).text + character * 500)
+    chunks = cut(document, 99)
+    chunks = replace(chunks, begins=[max(begin - overlap, 0) for begin in chunks.begins])
+    with ShardWriter(tmp_path, "train") as writer:
+        writer.write_document(chunks)
+    written = [row["text"] for row in pq.read_table(writer.paths[0]).to_pylist()]
+    places = zip(chunks.begins, chunks.ends, strict=True)
+    assert written == [document.text[begin:end] for begin, end in places]
+    beyond = replace(chunks, ends=[*chunks.ends[:-1], len(document.text) + 1])
     with (
-        pytest.raises(
-            PipelineError, match=r"half a character \('\\ud83d'\) in chunk 0 of document 9"
-        ),
+        pytest.raises(PipelineError, match="missing or doubled"),
+        ShardWriter(tmp_path, "validation") as writer,
+    ):
+        writer.write_document(beyond)
+
+
+def test_half_a_character_in_what_is_known_of_a_document_is_named(tmp_path: Path) -> None:
+    odd = replace(book(2), authors=("A. \ud83d",))
+    with (
+        pytest.raises(PipelineError, match="in what is known of document '2'"),
         ShardWriter(tmp_path, "train") as writer,
     ):
-        writer.write_document(cut(Document("9", "smile \ud83d")))
+        for document in (book(1), odd):
+            writer.write_document(cut(document))
 
 
 def test_the_held_out_tail_of_a_document_knows_where_it_begins(tmp_path: Path) -> None:
-    whole = book(1)
-    chunks = cut(whole)
-    for split, part in (("train", chunks[:7]), ("validation", chunks[7:])):
+    whole = cut(book(1))
+    parts = {"train": slice(0, 7), "validation": slice(7, None)}
+    for split, part in parts.items():
         with ShardWriter(tmp_path, split) as writer:
-            writer.write_document(part)
+            writer.write_document(
+                replace(whole, begins=whole.begins[part], ends=whole.ends[part], first=part.start)
+            )
     train, validation = (read(paths)[0] for paths in find_splits(tmp_path.iterdir()))
     assert (train.char_start, validation.char_start) == (0, 700)
-    assert train.text + validation.text == whole.text
+    assert train.text + validation.text == book(1).text
+    last = [row["is_last"] for path in sorted(tmp_path.iterdir())
+            for row in pq.read_table(path).to_pylist()]  # fmt: skip
+    assert last == [False] * 9 + [True]
 
 
 # Reading what others, or a person with pandas, made of the files.
@@ -253,6 +283,20 @@ def test_rows_of_a_foreign_file_are_documents(tmp_path: Path) -> None:
     documents = read([one, two])
     assert [(d.id, d.text) for d in documents] == [("0", "one"), ("1", "two"), ("7", "three")]
     assert documents[2].title == "T"
+
+
+def test_files_of_earlier_versions_are_read_as_before(tmp_path: Path) -> None:
+    documents = [replace(book(n), work="w") for n in range(3)]
+    (path,) = write(tmp_path, documents)
+    new = ["overlap", "tokens", "rights", "work", "split"]
+    pq.write_table(pq.read_table(path).drop_columns(new), tmp_path / "older.parquet")
+    assert read([tmp_path / "older.parquet"]) == [book(n) for n in range(3)]
+    assert read([path]) == documents
+
+
+def test_a_work_that_is_no_text_is_somebodys_own(tmp_path: Path) -> None:
+    (document,) = read([table(tmp_path / "a.parquet", [{"text": "one", "work": 8}])])
+    assert document.work is None
 
 
 def test_files_without_sources_and_weights_are_read_as_before(tmp_path: Path) -> None:
@@ -290,22 +334,22 @@ def test_dictionary_and_large_strings_are_text_too(tmp_path: Path) -> None:
 
 
 def test_a_chunk_that_a_person_edited_is_read_as_edited(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [vars(chunk) for chunk in cut(book(1))]
-    rows[3] = rows[3] | {"text": "better words "}
-    (document,) = read([table(tmp_path / "a.parquet", rows)])
+    mine = rows(book(1))
+    mine[3] = mine[3] | {"text": "better words "}
+    (document,) = read([table(tmp_path / "a.parquet", mine)])
     assert document.text == book(1).text[:300] + "better words " + book(1).text[400:]
 
 
 def test_text_is_not_joined_over_a_gap(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [vars(chunk) for chunk in cut(book(1))]
-    documents = read([table(tmp_path / "a.parquet", rows[:3] + rows[4:])])
+    mine = rows(book(1))
+    documents = read([table(tmp_path / "a.parquet", mine[:3] + mine[4:])])
     assert [d.text for d in documents] == [book(1).text[:300], book(1).text[400:]]
     assert [(d.id, d.char_start) for d in documents] == [("1", 0), ("1", 400)]
 
 
 def test_text_is_not_joined_where_the_offsets_leave_a_gap(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [vars(chunk) for chunk in cut(book(1))]
-    numbered = [row | {"chunk": i} for i, row in enumerate(rows[:3] + rows[4:])]
+    mine = rows(book(1))
+    numbered = [row | {"chunk": i} for i, row in enumerate(mine[:3] + mine[4:])]
     documents = read([table(tmp_path / "a.parquet", numbered)])
     assert [d.text for d in documents] == [book(1).text[:300], book(1).text[400:]]
 
@@ -334,10 +378,22 @@ def test_overlapping_chunks_are_joined_without_the_overlap(tmp_path: Path) -> No
     assert document.text == text
 
 
+def test_chunks_written_with_an_overlap_are_the_document_without_it(tmp_path: Path) -> None:
+    document = book(1)
+    chunks = cut(document)
+    begins = [0, *(begin - 30 for begin in chunks.begins[1:])]
+    with ShardWriter(tmp_path, "train") as writer:
+        writer.write_document(replace(chunks, begins=begins))
+    assert read(writer.paths) == [document]
+    written = pq.read_table(writer.paths[0]).to_pylist()
+    assert [row["overlap"] for row in written] == [0] + [30] * 9
+    assert "".join(row["text"][row["overlap"] :] for row in written) == document.text
+
+
 def test_shuffled_chunks_are_an_error(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [vars(chunk) for chunk in cut(book(1))]
+    mine = rows(book(1))
     with pytest.raises(PipelineError, match="chunk 2 of document 1 comes after chunk 5"):
-        read([table(tmp_path / "a.parquet", [rows[0], rows[5], rows[2]])])
+        read([table(tmp_path / "a.parquet", [mine[0], mine[5], mine[2]])])
 
 
 def test_a_missing_text_column_is_named_with_the_file_and_what_it_has(tmp_path: Path) -> None:

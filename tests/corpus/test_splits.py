@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.corpus.splits import tail_split, validation_ids
+from pipeline.corpus.splits import Candidate, hold_out, tail_split, validation_ids
 from pipeline.errors import PipelineError
 
 SHELVES = st.dictionaries(st.text(min_size=1, max_size=8), st.integers(0, 10**6), max_size=40)
@@ -47,6 +47,61 @@ def test_the_fraction_is_reached_and_not_doubled(fraction: float) -> None:
     wanted = fraction * sum(sizes.values())
     held_out = sum(sizes[i] for i in validation_ids(documents, fraction))
     assert wanted <= held_out < wanted + 900_000
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=4),
+        st.tuples(st.integers(0, 10**6), st.sampled_from("ABCDEFGH"),
+                  st.sampled_from(["novels", "letters"]), st.sampled_from([None, 0.0, 0.3, 1.0])),
+        max_size=30,
+    ),
+    FRACTIONS,
+)  # fmt: skip
+def test_editions_of_a_work_are_never_on_both_sides(
+    shelf: dict[str, tuple[int, str, str, float | None]], fraction: float
+) -> None:
+    documents = [Candidate(name, *rest) for name, rest in shelf.items()]
+    held_out = hold_out(documents, fraction, 0)
+    sides = {(d.work, d.id in held_out.ids) for d in documents}
+    assert len(sides) == len({d.work for d in documents})
+    evaluation = {d.id for d in documents if d.weight == 0}
+    assert evaluation <= held_out.ids
+    if evaluation:
+        assert held_out.drawn_in.keys() == held_out.ids - evaluation
+        assert set(held_out.drawn_in.values()) <= evaluation
+
+
+def test_an_edition_of_what_is_for_evaluation_is_not_trained_on_and_named() -> None:
+    documents = [
+        Candidate("84-modern", 400_000, "84", "benchmark", 0.0),
+        Candidate("84-old", 410_000, "84", "novels", 0.7),
+        Candidate("345", 800_000, "345", "novels", 0.7),
+    ]
+    held_out = hold_out(documents, 0.1, 0)
+    assert held_out.ids == {"84-modern", "84-old"}
+    assert held_out.drawn_in == {"84-old": "84-modern"}
+
+
+def test_works_of_one_document_each_are_chosen_as_documents_are() -> None:
+    documents = shelf(50)
+    plain = validation_ids(documents, 0.1)
+    assert validation_ids(documents, 0.1, works={name: name for name, _ in documents}) == plain
+    candidates = [Candidate(name, size, name) for name, size in documents]
+    assert hold_out(candidates, 0.1, 0).ids == plain
+
+
+def test_editions_count_as_one_in_the_share_that_is_held_out() -> None:
+    documents = shelf(300)
+    works = {name: str(number // 3) for number, (name, _) in enumerate(documents)}
+    sizes = dict(documents)
+    wanted = 0.1 * sum(sizes.values())
+    held_out = sum(sizes[i] for i in validation_ids(documents, 0.1, works=works))
+    assert wanted <= held_out < wanted + 3 * 900_000
+
+
+def test_of_one_work_in_two_editions_nothing_is_held_out() -> None:
+    assert validation_ids([("1", 10), ("2", 12)], 0.1, works={"1": "1", "2": "1"}) == set()
 
 
 def test_a_new_book_moves_hardly_any_other() -> None:

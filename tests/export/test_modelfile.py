@@ -1,13 +1,24 @@
 """What the Modelfile says is what Ollama will read, whatever titles and tokens hold."""
 
+import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipeline.corpus.turns import choose_template
 from pipeline.errors import PipelineError
-from pipeline.export.modelfile import Command, expressible, parse_modelfile, render_modelfile
+from pipeline.export.modelfile import (
+    Command,
+    chat_template,
+    expressible,
+    parse_modelfile,
+    render_modelfile,
+)
+from pipeline.training.chats import joins_of
+from tests.tokenizer_families import FAMILIES
 
 HOSTILE = st.text(
     st.sampled_from("\"'\n\r\t #{}.$\\aFROM \u2028\u0085\u00a0\u200b\x00é▁😀"), max_size=16
@@ -167,3 +178,84 @@ def test_reader_follows_ollamas_grammar(text: str, commands: list[tuple[str, str
 def test_reader_tells_the_line() -> None:
     with pytest.raises(PipelineError, match="line 3 of the Modelfile: there is no command 'exec'"):
         parse_modelfile("FROM a\n\nEXEC x\n")
+
+
+SAID = ["Who is there?", "The sea.", "Still?", "Still, and nobody.", "Go on."]
+
+
+def go(template: str, messages: list[dict[str, str]]) -> str:
+    """What Go makes of a template of ours: range, if, else if, else, end, strings, .Content."""
+    parts = re.split(r'\{\{ ((?:"(?:[^"\\]|\\.)*"|.)*?) \}\}', template, flags=re.DOTALL)
+    texts, actions = parts[::2], parts[1::2]
+    assert (texts[0], texts[-1], actions[0]) == ("", "", "range $i, $_ := .Messages")
+    assert actions[-1] == "end"
+    written = ""
+    for i, message in enumerate(messages):
+        stack: list[tuple[bool, bool]] = []  # written now; a branch was already
+        for action, text in zip(actions[1:-1], texts[2:-1], strict=True):
+            if action.startswith("if "):
+                holds = _holds(action, i, message)
+                stack.append((holds, holds))
+            elif action.startswith("else"):
+                _, done = stack.pop()
+                holds = not done and (action == "else" or _holds(action, i, message))
+                stack.append((holds, done or holds))
+            elif action == "end":
+                stack.pop()
+            elif all(now for now, _ in stack):
+                written += message["content"] if action == ".Content" else json.loads(action)
+            if all(now for now, _ in stack):
+                written += text
+    return written
+
+
+def _holds(action: str, i: int, message: dict[str, str]) -> bool:
+    operator, left, right = action.removeprefix("else ").removeprefix("if ").split(" ")
+    value: Any = i if left == "$i" else message["role"]
+    other = json.loads(right)
+    return bool({"eq": value == other, "le": value == other or str(value) < str(other)}[operator])
+
+
+def chat(joins: dict[str, str] | None, ends: list[str]) -> str:
+    about = {"joins": joins, "ends": ends}
+    return render_modelfile("m.gguf", context=64, stops=["</s>"], chat=about)
+
+
+def turns(n: int) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[i % 2], "content": SAID[i]} for i in range(n)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("plain", [True, False])
+def test_ollama_puts_turns_together_as_the_model_was_trained_on_them(
+    family: str, plain: bool
+) -> None:
+    tokenizer = FAMILIES[family]()
+    template = choose_template(tokenizer, "plain" if plain else None)
+    joins = joins_of(template)
+    assert joins is not None
+    (written,) = values(chat(joins, []), "template")
+    assert written == chat_template(joins)
+    takes_system = bool(joins["before_system"])
+    for system in [[], [{"role": "system", "content": "Be brief."}]]:
+        for n in (1, 3):
+            known = system if takes_system else []
+            answered = template.segments([*known, *turns(n + 1)])
+            whole = "".join(segment.text for segment in answered)
+            begin = go(written, [*system, *turns(n)])
+            assert whole.startswith(begin + joins["before_answer"] + SAID[n])
+
+
+def test_braces_in_a_template_are_text_to_go() -> None:
+    joins = dict.fromkeys(
+        ["before_system", "before_user", "system_to_user", "before_answer", "assistant_to_user"],
+        '{{ .System }}\n"{',
+    )
+    written = chat_template(joins | {"user_to_assistant": "}} {"})
+    assert go(written, turns(1)) == joins["before_user"] + SAID[0] + "}} {"
+
+
+def test_a_chat_without_joins_is_left_to_the_template_in_the_gguf() -> None:
+    text = chat(None, ["<|end|>"])
+    assert values(text, "template") == []
+    assert values(text, "stop") == ["</s>", "<|end|>"]

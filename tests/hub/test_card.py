@@ -1,9 +1,7 @@
 """The card: complete, and not to be broken by any title."""
 
 import re
-import socket
 from html import unescape
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,16 +9,8 @@ from huggingface_hub import DatasetCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.corpus.chunking import chunk_text
-from pipeline.corpus.shards import Chunk, ShardWriter
-from pipeline.hub.card import (
-    Book,
-    cell,
-    dataset_card,
-    language_codes,
-    one_line,
-    size_category,
-)
+from pipeline.hub.card import Book, configs, dataset_card, language_codes, size_category
+from pipeline.hub.markdown import one_line
 
 HOSTILE = [
     "A | B || C",
@@ -72,12 +62,17 @@ def test_the_front_matter_is_what_the_hub_reads() -> None:
         "task_categories": ["text-generation"],
         "configs": [
             {
-                "config_name": "default",
+                "config_name": "chunks",
+                "default": True,
                 "data_files": [
                     {"split": "train", "path": "data/train-*.parquet"},
                     {"split": "validation", "path": "data/validation-*.parquet"},
                 ],
-            }
+            },
+            {
+                "config_name": "books",
+                "data_files": [{"split": "train", "path": "books/books.parquet"}],
+            },
         ],
     }
 
@@ -94,19 +89,21 @@ def test_the_books_stand_in_a_table_with_authors_sources_and_rights() -> None:
 
 def test_it_says_how_it_was_made_and_how_to_load_it() -> None:
     text = card(
-        repo_id="ada/books", settings={"chunk_size": 7000}, counts={"characters removed": 19800}
-    )
+        repo_id="ada/books", settings={"chunk": {"chunk_size": 7000}},
+        counts={"characters removed": 19800},
+    )  # fmt: skip
     assert 'load_dataset("ada/books")' in text
-    assert ["chunk_size", "7000"] in rows(text, "How it was made")
+    assert 'load_dataset("ada/books", "books", split="train")' in text
+    assert ["chunk", "chunk_size", "7000"] in rows(text, "How it was made")
     assert "| characters removed | 19,800 |" in text
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(TITLES, TITLES, TITLES, TITLES)
 def test_no_title_breaks_the_card(name: str, title: str, author: str, source: str) -> None:
     book = Book(title, title, [author, author], title, source, title, split="train")
-    text = card([book, BOOKS[0]], name, repo_id=source, settings={title: author})
-    plain = card([BOOKS[0], BOOKS[0]], "x", settings={"x": "y"})
+    text = card([book, BOOKS[0]], name, repo_id=source, settings={"chunk": {title: author}})
+    plain = card([BOOKS[0], BOOKS[0]], "x", settings={"chunk": {"x": "y"}})
 
     data = DatasetCard(text).data.to_dict()
     assert data["pretty_name"] == (one_line(name) or "Books")
@@ -139,10 +136,36 @@ def test_only_a_plain_address_is_a_link() -> None:
         assert not shown.startswith("<")
 
 
-def test_a_cell_is_readable_where_nothing_is_hostile() -> None:
-    assert cell("Dr. Jekyll & Mr. Hyde (1886), by R. L. S.: a_b — “x”!") == (
-        "Dr. Jekyll &#38; Mr. Hyde (1886), by R. L. S.: a_b — “x”!"
-    )
+@pytest.mark.parametrize(("books", "shown"), [(500, 500), (501, 100)])
+def test_the_table_of_a_large_shelf_stays_readable(books: int, shown: int) -> None:
+    text = card([Book(str(n), f"Tale {n}") for n in range(books)])
+    assert len(rows(text, "The books")) == shown + 2
+    assert ("[books/books.parquet](books/books.parquet)" in text) is (shown < books)
+    assert (f"The first {shown} of {books}" in text) is (shown < books)
+
+
+def test_only_columns_that_are_there_are_described() -> None:
+    text = card(columns=["text", "char_start", "char_end", "title"])
+    columns = [row[0] for row in rows(text, "What a row is")[2:]]
+    assert columns == ["`text`", "`char_start`, `char_end`", "`title`"]
+
+
+def test_chunks_that_overlap_are_joined_without_what_they_repeat() -> None:
+    assert 'row["text"][row["overlap"]:]' in card(overlap=True)
+    assert 'row["overlap"]' not in card()
+
+
+def test_the_first_configuration_is_the_default_also_where_there_are_only_records() -> None:
+    found = configs({"chat": {"train": 9, "validation": 0}})
+    assert [(each["config_name"], each.get("default")) for each in found] == [
+        ("chat", True), ("books", None),
+    ]  # fmt: skip
+
+
+def test_a_very_long_setting_is_cut() -> None:
+    text = card(settings={"acquire": {"ids": ", ".join(map(str, range(1000)))}})
+    assert rows(text, "How it was made")[2][2].endswith("…")
+    assert len(rows(text, "How it was made")[2][2]) == 500
 
 
 def test_nothing_is_promised_about_rights_that_nobody_knows() -> None:
@@ -179,38 +202,3 @@ def test_languages_become_codes() -> None:
 def test_a_split_without_rows_is_not_promised() -> None:
     text = card(rows={"train": 3, "validation": 0})
     assert [f["split"] for f in DatasetCard(text).data["configs"][0]["data_files"]] == ["train"]
-
-
-def test_datasets_loads_the_directory_as_it_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import datasets
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("loading from a directory needs no network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    data = tmp_path / "4_dataset" / "data"
-    data.mkdir(parents=True)
-    texts = {"train": "One sentence. " * 3000, "validation": "Another one! " * 700}
-    counts = {}
-    for split, text in texts.items():
-        pieces = chunk_text(text)
-        counts[split] = len(pieces)
-        with ShardWriter(data, split) as writer:
-            starts = [sum(map(len, pieces[:i])) for i in range(len(pieces))]
-            writer.write_document(
-                [
-                    Chunk(p, split, i, s, s + len(p), i == len(pieces) - 1, "T", ["A"], "en", None)
-                    for i, (p, s) in enumerate(zip(pieces, starts, strict=True))
-                ]
-            )
-    (tmp_path / "4_dataset" / "README.md").write_text(card(rows=counts), encoding="utf-8")
-    (tmp_path / "4_dataset" / "stage.json").write_text("{}")
-
-    loaded = datasets.load_dataset(str(tmp_path / "4_dataset"), cache_dir=str(tmp_path / "cache"))
-
-    assert {split: rows.num_rows for split, rows in loaded.items()} == counts
-    for split, text in texts.items():
-        assert "".join(loaded[split]["text"]) == text
-    assert loaded["train"][0]["authors"] == ["A"]

@@ -9,6 +9,7 @@ import huggingface_hub.constants
 import pytest
 
 from pipeline.errors import PipelineError
+from pipeline.files import sha256_file
 from pipeline.hub import client
 from pipeline.hub.client import check_repo_id, fetch_dataset, files_to_push, find_token, push_folder
 from tests.hub_server import TOKEN, HubServer
@@ -205,7 +206,7 @@ def test_a_refusal_is_one_sentence_with_a_way_out(
 
 @pytest.mark.parametrize(
     ("part", "status", "times"),
-    [("/preupload/", 503, 6), ("/commit/", 503, 3), ("/commit/", 409, 1), ("/commit/", 429, 1)],
+    [("/preupload/", 503, 6), ("/commit/", 503, 3), ("/commit/", 409, 3), ("/commit/", 429, 1)],
 )
 def test_a_request_is_repeated_a_few_times_if_that_can_help(
     hub: HubServer, folder: Path, part: str, status: int, times: int
@@ -245,6 +246,72 @@ def test_after_a_network_failure_the_same_call_goes_on(hub: HubServer, folder: P
     push(hub, folder)
     assert len(hub.paths("PUT")) == sent, "the shards had arrived and are not sent again"
     assert len(hub.repos[PUSH].commits) == 1
+
+
+def test_a_second_run_sends_only_what_did_not_arrive(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = {path.name: path for path in (folder / "data").iterdir()}
+    unlucky = sha256_file(shards["validation-00000-of-00001.parquet"])
+    hub.cut(f"/lfs/{unlucky}", times=100, midway=True)
+    with pytest.raises(PipelineError, match="cannot be reached"):
+        push(hub, folder)
+    assert "README.md" not in hub.files(*PUSH), "nothing half new is seen"
+    hub.heal()
+    before = len(hub.requests)
+    push(hub, folder)
+    sent = [path for method, path in hub.requests[before:] if method == "PUT"]
+    assert sent == [f"/lfs/{unlucky}"]
+    assert set(files_to_push(folder)) <= set(hub.files(*PUSH))
+
+
+def test_what_somebody_else_committed_meanwhile_stays(hub: HubServer, folder: Path) -> None:
+    push(hub, folder)
+    (folder / "README.md").write_text(CARD + "new\n")
+    hub.fail("/commit/", 409, body=b'{"error": "A commit has happened since"}')
+    hub.repos[PUSH].branches["main"]["NOTES.md"] = (b"theirs", False)
+    push(hub, folder)
+    assert hub.files(*PUSH)["NOTES.md"] == b"theirs"
+    assert hub.files(*PUSH)["README.md"].endswith(b"new\n")
+    assert len(hub.repos[PUSH].commits) == 2
+
+
+def test_a_stale_shard_that_somebody_removed_meanwhile_is_no_trouble(
+    hub: HubServer, folder: Path
+) -> None:
+    push(hub, folder)
+    old = folder / "data" / "train-00000-of-00001.parquet"
+    old.rename(folder / "data" / "train-00000-of-00002.parquet")
+    hub.before_commit = lambda: hub.repos[PUSH].branches["main"].pop(f"data/{old.name}")
+    push(hub, folder)
+    assert "data/train-00000-of-00002.parquet" in hub.files(*PUSH)
+    assert len(hub.repos[PUSH].commits) == 2
+
+
+@pytest.mark.parametrize("folder_name", ["data", "books", "completion", "chat"])
+def test_shards_of_an_earlier_version_go(hub: HubServer, folder: Path, folder_name: str) -> None:
+    push(hub, folder)
+    name = f"{folder_name}/train-00007-of-00008.parquet"
+    hub.repos[PUSH].branches["main"][name] = (b"old", True)
+    push(hub, folder)
+    assert name not in hub.files(*PUSH)
+
+
+def test_a_repository_of_somebody_else_is_not_written_to(hub: HubServer, folder: Path) -> None:
+    for name in ("bert/books", "bert/private"):
+        hub.add_repo("dataset", name, private=name.endswith("private"))
+        with pytest.raises(PipelineError, match=f"may not write to {name}") as caught:
+            push(hub, folder, name=name, private=False)
+        assert "under your own user" in str(caught.value)
+        assert list(hub.files("dataset", name)) == [".gitattributes"]
+    assert hub.paths("PUT") == []
+
+
+def test_a_protected_branch_is_named_in_the_hubs_own_words(hub: HubServer, folder: Path) -> None:
+    body = b'{"error": "Branch v1 is protected: open a pull request"}'
+    hub.fail("/commit/v1", 403, times=9, body=body)
+    with pytest.raises(PipelineError, match="Branch v1 is protected: open a pull request"):
+        push(hub, folder, revision="v1")
 
 
 def test_a_hub_that_is_not_there_is_named(folder: Path) -> None:
@@ -313,7 +380,7 @@ def test_the_token_is_in_no_message(
         with pytest.raises(PipelineError) as caught:
             push(hub, folder, name=f"ada/case-{status}")
         shown.append("".join(traceback.format_exception(caught.value)))
-        hub._faults.clear()
+        hub.heal()
     everything = "\n".join([*shown, *capfd.readouterr(), caplog.text])
     assert "***" in everything
     assert TOKEN not in everything
@@ -325,6 +392,20 @@ def test_a_pushed_dataset_can_be_fetched(hub: HubServer, folder: Path) -> None:
     fetched = fetch_dataset("ada/books", endpoint=hub.url, token=TOKEN)
     for name, path in files_to_push(folder).items():
         assert (fetched / name).read_bytes() == path.read_bytes()
+
+
+def test_only_the_chunks_of_a_dataset_are_fetched_where_it_has_some(
+    hub: HubServer, folder: Path
+) -> None:
+    (folder / "books").mkdir()
+    (folder / "books" / "books.parquet").write_bytes(b"PAR1")
+    push(hub, folder, private=False)
+    fetched = fetch_dataset("ada/books", endpoint=hub.url, token=TOKEN)
+    assert not (fetched / "books").exists()
+    foreign = hub.add_repo("dataset", "ada/foreign").branches["main"]
+    foreign["tales/one.parquet"] = (b"PAR1", True)
+    fetched = fetch_dataset("ada/foreign", endpoint=hub.url, token=TOKEN)
+    assert (fetched / "tales" / "one.parquet").is_file()
 
 
 def test_fetching_what_is_not_there_is_one_sentence(hub: HubServer) -> None:

@@ -67,3 +67,21 @@ def test_the_model_keeps_its_mode(parts: Parts) -> None:
     complete(*parts, PROMPT, max_new_tokens=2)
     assert model.training
     model.eval()
+
+
+def test_a_prompt_of_token_ids_is_taken_as_it_is(parts: Parts) -> None:
+    model, tokenizer = parts
+    ids = [5, tokenizer.eos_token_id, 7]
+    seen: list[list[int]] = []
+    generate = model.generate
+
+    def watched(**given: Any) -> Any:
+        seen.append(given["input_ids"][0].tolist())
+        return generate(**given)
+
+    model.generate = watched
+    try:
+        complete(model, tokenizer, ids, max_new_tokens=2)
+    finally:
+        del model.generate
+    assert seen == [ids]

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.corpus.documents import Document as CorpusDocument
-from pipeline.corpus.tokens import document_ids
+from pipeline.corpus.tokens import blocks, document_ids
 from pipeline.errors import PipelineError, UsageError
 from pipeline.scoring.bits import load_windows, score_model, windows
 from pipeline.training.base_model import BaseModel
-from pipeline.training.data import BlockCollator, training_data
+from pipeline.training.batches import Collator
 from pipeline.training.metrics import read_metrics
 from pipeline.training.trainer import TrainResult, TrainSettings, train
 from tests.tiny_models import Document, documents, tiny_llama
@@ -78,8 +78,7 @@ def test_every_token_of_every_document_was_trained_on_in_every_epoch(
     run: tuple[TrainResult, Path], base: BaseModel
 ) -> None:
     result, folder = run
-    tokenizer = AutoTokenizer.from_pretrained(base.path)
-    tokens = sum(len(document_ids(tokenizer, document.text)) for document in documents(4))
+    tokens = tokens_of(base, documents(4))
     assert result.tokens == 2 * tokens
     points = read_metrics(folder / "metrics.jsonl")
     assert [point.step for point in points] == list(range(1, result.steps + 1))
@@ -197,17 +196,22 @@ def sourced(n: int, paragraphs: int, collection: str, weight: float | None) -> l
     ]
 
 
-def rows_seen(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The rows that batches are made of from now on, in order."""
-    seen: list[list[int]] = []
-    collate = BlockCollator.__call__
+def rows_seen(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, ...]]]:
+    """The rows of each sequence that batches are made of from now on, in order."""
+    seen: list[list[tuple[int, ...]]] = []
+    collate = Collator.__call__
 
-    def watch(self: BlockCollator, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        seen.extend(list(row["input_ids"]) for row in rows)
-        return collate(self, rows)
+    def watch(self: Collator, sequences: list[dict[str, Any]]) -> dict[str, Any]:
+        seen.extend([tuple(ids.tolist()) for ids, _ in each["rows"]] for each in sequences)
+        return collate(self, sequences)
 
-    monkeypatch.setattr(BlockCollator, "__call__", watch)
+    monkeypatch.setattr(Collator, "__call__", watch)
     return seen
+
+
+def tokens_of(base: BaseModel, corpus: list[Any]) -> int:
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    return sum(len(document_ids(tokenizer, document.text)) for document in corpus)
 
 
 def test_what_is_trained_on_follows_the_weights_at_every_step(
@@ -223,7 +227,8 @@ def test_what_is_trained_on_follows_the_weights_at_every_step(
     tokenizer = AutoTokenizer.from_pretrained(base.path)
 
     def rows_of(of: list[Any]) -> set[tuple[int, ...]]:
-        return {tuple(row) for row in training_data(tokenizer, of, 64).rows}
+        ids = [document_ids(tokenizer, document.text) for document in of]
+        return {tuple(row) for document in ids for row in blocks(document, 64)}
 
     rows, other_rows = rows_of(letters), rows_of(novels)
     assert not rows & other_rows
@@ -233,14 +238,14 @@ def test_what_is_trained_on_follows_the_weights_at_every_step(
 
     assert result.documents == len(novels) + len(letters)
     assert len(seen) == 10 * 4
-    assert {tuple(row) for row in seen} <= rows | other_rows
+    assert all(set(sequence) <= rows or set(sequence) <= other_rows for sequence in seen)
     total = of_letters = 0
-    for row in seen[:28]:
-        total += len(row)
-        of_letters += len(row) * (tuple(row) in rows)
+    for sequence in seen[:28]:
+        total += sum(map(len, sequence))
+        of_letters += sum(map(len, sequence)) * (sequence[0] in rows)
         assert abs(of_letters - total / 4) <= 64
-    assert all(tuple(row) in rows for row in seen[28:])
-    assert result.tokens == sum(map(len, seen))
+    assert all(set(sequence) <= rows for sequence in seen[28:])
+    assert result.tokens == sum(len(row) for sequence in seen for row in sequence)
     mixture = yaml.safe_load((tmp_path / "run.yaml").read_text())["mixture"]
     assert mixture["schedule"] == [
         {"from_step": 0, "shares": {"letters": 0.25, "novels": 0.75}},
@@ -258,8 +263,7 @@ def test_an_epoch_of_a_mixture_is_as_many_tokens_as_its_sources_have(
     base: BaseModel, tmp_path: Path
 ) -> None:
     corpus = [*sourced(1, 8, "novels", 1.0), *sourced(2, 2, "letters", 1.0)]
-    tokenizer = AutoTokenizer.from_pretrained(base.path)
-    tokens = training_data(tokenizer, corpus, 64).tokens
+    tokens = tokens_of(base, corpus)
     settings = dataclasses.replace(SETTINGS, batch_size=2, sample_tokens=1)
     result = train(settings, corpus, HELD_OUT, base, tmp_path)
     assert 2 * tokens <= result.tokens < 2 * tokens + 2 * 64
@@ -309,7 +313,7 @@ def test_the_end_of_a_document_is_learned_though_pad_and_end_are_one_token(
     base: BaseModel, tmp_path: Path
 ) -> None:
     short = [Document(str(i), "The lamp went out." + " It did." * (i % 3)) for i in range(12)]
-    settings = dataclasses.replace(SETTINGS, epochs=20, dropout=0.0)
+    settings = dataclasses.replace(SETTINGS, epochs=60, dropout=0.0)
     train(settings, short, HELD_OUT, base, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(base.path)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id

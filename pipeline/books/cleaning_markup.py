@@ -1,0 +1,110 @@
+"""The cleaning rule for markup other than italics: bold, spaced and small-capital letters, HTML
+tags and entities, brackets round Greek and round ligatures."""
+
+import html
+import re
+
+from pipeline.books.searching import occurrences, substitute
+
+# Marks that stand in pairs round words, as _underscores_ do.
+_PAIR = (
+    r"{m}(?<![\w{m}]{m})(?=[^\W\d_])((?:[^{m}\n]|\n(?!\n)){{{least},200}}?)"
+    r"(?<=[^\s{m}]){m}(?![\w{m}])"
+)
+_PAIRS = tuple(
+    (mark, re.compile(_PAIR.format(m=escaped, least=least)))
+    for mark, escaped, least in (("=", "=", 1), ("+", r"\+", 3), ("~", "~", 1))
+)
+_TAGS = re.compile(
+    r"<(/?)(i|b|u|em|strong|small|big|sup|sub|tt|span|font|center|cite|sc|smcap)\b[^<>\n]{0,80}>"
+    r"|<(?:br|hr|p)\s*/?>",
+    re.I,
+)
+_ENTITY = re.compile(r"&(?:#\d{2,5}|#x[0-9a-fA-F]{2,5}|[a-zA-Z]{2,8}[0-9]{0,2});")
+_TEX = re.compile(r"[\^_]\{([^{}\n\\]{1,20})\}")
+_LANGUAGE = re.compile(
+    r"\[(?:Greek|Hebrew|Arabic|Russian|Cyrillic|Sanskrit|Syriac|Coptic)(?: transliteration)?:"
+    r"([^\[\]]{1,2000})\]"
+)
+_LIGATURE = re.compile(
+    r"\[(oe|ae|OE|AE|Oe|Ae)\](?<=[^\W_]\[..\])|\[(oe|ae|OE|AE|Oe|Ae)\](?=[^\W_])"
+)
+_ACCENT = re.compile(r"\[[=)(:'`^~,.]([^\W\d_])\](?:(?<=[^\W_]\[..\])|(?=[^\W_]))")
+
+
+def remove_markup(text: str) -> tuple[str, int]:
+    """=Bold=, +spaced+ and ~small capital~ words, <i>tags</i>, &entities;, M^{rs}, [Greek: logos],
+    man[oe]uvre: the words stay, what marks them goes. Only what is paired or closed is markup."""
+    count = 0
+    if "&" in text and ";" in text:
+        text, count = _decode_entities(text)
+    if "<" in text and ">" in text:
+        text, found = _remove_tags(text)
+        count += found
+    if "{" in text:
+        braces = occurrences(text, "{")
+        marks = [at - 1 for at in braces if at and text[at - 1] in "^_"]
+        text, found = substitute(_TEX, marks, r"\1", text)
+        count += found
+    if "[" in text:
+        for pattern in (_LANGUAGE, _LIGATURE, _ACCENT):
+            text, found = substitute(pattern, occurrences(text, "["), _within, text)
+            count += found
+    for _ in range(2):  # one may stand within another
+        before = count
+        for mark, pattern in _PAIRS:
+            text, found = substitute(pattern, occurrences(text, mark), r"\1", text)
+            count += found
+        if count == before:
+            break
+    return text, count
+
+
+def _within(match: re.Match[str]) -> str:
+    return match[match.lastindex or 0].strip(" \n")
+
+
+# Not the signs of logic and mathematics, whose names are words: &and; &or; &not;
+_LETTERS_AND_SIGNS = re.compile("[ -~\u00a0-\u00ab\u00ae-\u017f\u2010-\u203a\u20ac\u2122]")
+
+
+def _decode_entities(text: str) -> tuple[str, int]:
+    count = 0
+
+    def decode(match: re.Match[str]) -> str:
+        nonlocal count
+        written = match.group()
+        # An ampersand that was itself written as an entity: what follows it is one more.
+        character = html.unescape(written)
+        if character == written or len(character) != 1:
+            return written
+        if not (_LETTERS_AND_SIGNS.match(character)):
+            return written
+        count += 1
+        return " " if character == "\xa0" else character
+
+    for _ in range(3):
+        before = count
+        text = _ENTITY.sub(decode, text)
+        if count == before:
+            break
+    return text, count
+
+
+def _remove_tags(text: str) -> tuple[str, int]:
+    """Tags whose name is both opened and closed somewhere, and single ones such as <br>."""
+    opened: set[str] = set()
+    closed: set[str] = set()
+    for match in _TAGS.finditer(text):
+        if match[2]:
+            (closed if match[1] else opened).add(match[2].lower())
+    count = 0
+
+    def remove(match: re.Match[str]) -> str:
+        nonlocal count
+        if match[2] and match[2].lower() not in opened & closed:
+            return match.group()
+        count += 1
+        return ""
+
+    return _TAGS.sub(remove, text), count

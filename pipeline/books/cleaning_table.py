@@ -1,0 +1,142 @@
+"""The lines of a text in one table, for the rules that look at how lines begin or end.
+
+A pattern that begins with the start of a line, whatever comes before its first word, costs two
+milliseconds a megabyte, and several rules would each pay them. One pass with numpy finds where all
+lines begin, and the few that open as a rule wants are then looked at one by one.
+"""
+
+import re
+from collections.abc import Collection
+from functools import cached_property
+from typing import Any
+
+_MOST_ROUNDS = 100  # characters that are skipped everywhere at once; longer runs go one by one
+OPENING = 5  # letters
+_SHIFT = 6  # bits
+_MARGIN = "\n" * OPENING  # so that whatever stands a few characters further can be looked up
+
+
+class LineTable:
+    """Where the lines of a text begin, and what stands there first. Positions are those of the
+    text. Letters are compared without case."""
+
+    def __init__(self, text: str) -> None:
+        import numpy as np
+
+        self.text = text
+        self.units = code_points(text)
+        ends = np.flatnonzero(self.units[: len(text)] == ord("\n"))
+        self._ends = ends
+        self._starts = np.concatenate((np.zeros(1, ends.dtype), ends + 1))
+
+    @cached_property
+    def _firsts(self) -> Any:
+        """Where in each line the first character stands that is no space."""
+        return skip(self.text, self.units, self._starts, " ")
+
+    @cached_property
+    def _openings(self) -> Any:
+        """Where in each line the first character stands that is no mark round headings either."""
+        return skip(self.text, self.units, self._firsts, " _*=")
+
+    @cached_property
+    def _paragraphs(self) -> Any:
+        """The numbers of the lines that stand at the top or below an empty line."""
+        import numpy as np
+
+        below = np.flatnonzero(self._ends[1:] - self._ends[:-1] == 1) + 2
+        top = [0, 1] if self.text.startswith("\n") else [0]
+        return np.concatenate((np.array(top, below.dtype), below))
+
+    @cached_property
+    def _keys(self) -> Any:
+        """The first letters of each line, as one number. Different ones may give the same; the
+        rules look at the lines anyway."""
+        import numpy as np
+
+        keys = np.zeros(len(self._openings), np.uint32)
+        for offset in range(OPENING):
+            keys <<= _SHIFT
+            keys ^= self.units[self._openings + offset] | 32
+        return keys
+
+    def opened(
+        self, words: Collection[str] = (), characters: str = "", *, paragraphs: bool = False
+    ) -> list[int]:
+        """The starts of the lines that begin with one of `words` (of `OPENING` letters), behind
+        any of " _*=", or with one of `characters`, behind any spaces; and sometimes of one that
+        does not. `paragraphs`: only lines with an empty one above them, whose marks stand before
+        `characters` too."""
+        lines = self._paragraphs if paragraphs else slice(None)
+        firsts = self._openings if paragraphs else self._firsts
+        wanted = one_of(self.units[firsts[lines]], characters)
+        if words:
+            keys = self._keys[lines]
+            for word in words:
+                wanted |= keys == _key(word)
+        starts: list[int] = self._starts[lines][wanted].tolist()
+        return starts
+
+    def closed(self, characters: str) -> list[int]:
+        """The ends of the lines whose last character is one of `characters`."""
+        ends = self._ends[1:] if self.text.startswith("\n") else self._ends
+        closed: list[int] = ends[one_of(self.units[ends - 1], characters)].tolist()
+        return closed
+
+
+def skip(text: str, units: Any, places: Any, characters: str) -> Any:
+    """The next places where none of the characters stands; `units` are the text's code points."""
+    after = places.copy()
+    moving = one_of(units[after], characters).nonzero()[0]
+    for _ in range(_MOST_ROUNDS):
+        if not len(moving):
+            return after
+        after[moving] += 1
+        moving = moving[one_of(units[after[moving]], characters)]
+    run = re.compile(f"[{re.escape(characters)}]*")
+    for place in moving.tolist():
+        after[place] = run.match(text, after[place]).end()  # type: ignore[union-attr]
+    return after
+
+
+def one_of(points: Any, characters: str) -> Any:
+    """Which code points are those of the characters; for so few `np.isin` takes longer."""
+    import numpy as np
+
+    found = np.zeros(len(points), bool)
+    for character in characters:
+        found |= points == ord(character)
+    return found
+
+
+def _key(word: str) -> int:
+    key = 0
+    for letter in word:
+        key = key << _SHIFT ^ (ord(letter) | 32)
+    return key & 0xFFFFFFFF
+
+
+_latest: LineTable | None = None
+
+
+def code_points(text: str) -> Any:
+    """One number for each character, as narrow as they allow, and a margin of line ends."""
+    import numpy as np
+
+    if _latest is not None and _latest.text is text:
+        return _latest.units
+    text += _MARGIN
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), np.uint8)
+    data = text.encode("utf-16-le", "surrogatepass")
+    if len(data) == 2 * len(text):
+        return np.frombuffer(data, "<u2")
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def line_table(text: str) -> LineTable:
+    """The table of a text. The latest is kept, since most rules leave most texts as they are."""
+    global _latest
+    if _latest is None or _latest.text is not text:
+        _latest = LineTable(text)
+    return _latest

@@ -1,0 +1,144 @@
+"""The dataset repository as it is to be: its files, its card, and what the gate says of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import fingerprint
+from pipeline.hub.books import books_parquet
+from pipeline.hub.card import BOOKS_FILE, CHUNKS_FOLDER, Book, configs, dataset_card
+from pipeline.hub.client import files_to_push
+from pipeline.hub.gate import Judgement, judge
+from pipeline.hub.making import ledger_rows, shown_settings
+from pipeline.hub.repository import Content, scan_all
+from pipeline.hub.scanning import FindMentions, Scan, join_scans
+from pipeline.workspace import Workspace
+
+CARD = "README.md"
+TOLD_STAGES = ("acquire", "preprocess", "chunk")  # of which the card tells the settings
+
+
+@dataclass
+class Dataset:
+    """`parts` are the Parquet files of stage 3: folder of the repository -> split -> files.
+
+    `rows` are those of `documents.jsonl`, `settings` the options of stage 4, `known` what the gate
+    found in files earlier.
+    """
+
+    workspace: Workspace
+    parts: Mapping[str, Mapping[str, Sequence[Path]]]
+    rows: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    find_mentions: FindMentions
+    known: dict[str, Scan] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        records = {stage: self.workspace.record(stage) for stage in TOLD_STAGES}
+        settings = {stage: record.settings for stage, record in records.items() if record}
+        counts = {stage: record.counts for stage, record in records.items() if record}
+        removed = counts.get("preprocess", {}).get("removed", {})
+        self.ledger = ledger_rows(counts.get("chunk", {}).get("ledger", {}), removed)
+        self.made_with = shown_settings(settings)
+
+    @property
+    def mark(self) -> str:
+        """What the card tells about the stages before, in short."""
+        return fingerprint([self.made_with, self.ledger])
+
+    @property
+    def parquet(self) -> dict[str, Path]:
+        """Name in the repository -> file of stage 3: `data/train-...` and `chat/train-...`."""
+        return {
+            f"{folder}/{path.name.removeprefix(f'{folder}-')}": path
+            for folder, splits in self.parts.items()
+            for paths in splits.values()
+            for path in paths
+        }
+
+    def amounts(self) -> dict[str, dict[str, int]]:
+        """Rows by folder and split, out of the files' footers."""
+        import pyarrow.parquet as pq
+
+        return {
+            folder: {
+                split: sum(pq.read_metadata(path).num_rows for path in paths)
+                for split, paths in splits.items()
+            }
+            for folder, splits in self.parts.items()
+        }
+
+    def contents(self, judgement: Judgement) -> dict[str, Content]:
+        """All files, by their names in the repository."""
+        table = {BOOKS_FILE: books_parquet(self.rows)} if self.rows else {}
+        return {**self.parquet, **table, CARD: self.card(judgement).encode()}
+
+    def card(self, judgement: Judgement) -> str:
+        """The text of the card."""
+        import pyarrow.parquet as pq
+
+        records = self.amounts()
+        chunks = records.pop(CHUNKS_FOLDER, {})
+        first = next((path for paths in self.parts.get(CHUNKS_FOLDER, {}).values()
+                      for path in paths), None)  # fmt: skip
+        unknown = {"books whose rights are unknown": judgement.unknown} if judgement.unknown else {}
+        return dataset_card(
+            pretty_name=self.settings["dataset_name"],
+            books=[as_book(row) for row in self.rows],
+            rows=chunks,
+            records=records,
+            repo_id=self.settings["repo_id"],
+            license=self.settings["licence"],
+            columns=pq.read_schema(first).names if first else None,
+            overlap=bool(self.made_with.get("chunk", {}).get("overlap")),
+            settings=self.made_with,
+            counts=self.ledger | unknown,
+        )
+
+    def on_disk(self) -> dict[str, Content]:
+        """The Parquet files that a push of the stage's directory would send, whoever made them."""
+        files = files_to_push(self.workspace.directory("upload"))
+        return {name: path for name, path in files.items() if name.endswith(".parquet")}
+
+    def missed_by(self, card: str) -> list[str]:
+        """The configurations that a card, edited by hand, does not name as they should be."""
+        from huggingface_hub import DatasetCard
+        from yaml import YAMLError
+
+        wanted = configs(self.amounts(), with_books=bool(self.rows))
+        try:
+            named = DatasetCard(card).data.to_dict().get("configs") or []
+        except (ValueError, TypeError, AttributeError, YAMLError):
+            named = []
+        files = [each.get("data_files") for each in named if isinstance(each, dict)]
+        return [each["config_name"] for each in wanted if each["data_files"] not in files]
+
+    def judgement(self, contents: Mapping[str, Content]) -> Judgement:
+        """What the gate says of these files; those that have not changed are not read again."""
+        scans = scan_all(self.workspace, contents, self.find_mentions, self.known)
+        return judge(
+            join_scans(scans).found, self.rows, self.find_mentions,
+            allow_mentions=self.settings["allow_mentions"],
+            publish_copyrighted=self.settings["publish_copyrighted"],
+        )  # fmt: skip
+
+    def held_back(self, judgement: Judgement) -> list[str]:
+        """The list of what must not be published, with the file to mend for each."""
+        directory = self.workspace.directory("preprocess")
+        files = {
+            str(row.get("document_id")): directory / str(row.get("file") or f"{name}.txt")
+            for row in self.rows
+            if (name := row.get("document_id"))
+        }
+        return judgement.lines(files, self.workspace.directory("acquire") / "catalog.jsonl")
+
+
+def as_book(row: Mapping[str, Any]) -> Book:
+    """A row of `documents.jsonl` as the card shows it."""
+    return Book(
+        id=str(row.get("document_id")), title=row.get("title"), authors=row.get("authors") or [],
+        language=row.get("language"), source=row.get("source"), rights=row.get("rights"),
+        characters=row.get("characters") or 0, chunks=row.get("chunks") or 0,
+        split=row.get("split") or "",
+    )  # fmt: skip

@@ -1,0 +1,217 @@
+"""The search for references in Parquet files: a stream, in parts, with places to show.
+
+A large file is searched in parts, by several processes at a time; what is found in each is joined
+again, so that lines are those of the whole document.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.errors import PipelineError
+
+QUOTES = 3  # shown of each document
+LONGEST_QUOTE = 160
+PART_BYTES = 64_000_000
+_BATCH_ROWS = 256  # two megabytes of chunks
+
+
+class MentionLike(Protocol):
+    """A reference: where it begins, its line (from 1), and its words."""
+
+    @property
+    def line(self) -> int: ...
+    @property
+    def quote(self) -> str: ...
+
+
+FindMentions = Callable[[str], Sequence[MentionLike]]
+
+
+@dataclass
+class Found:
+    """References in one document: how many, and the first of them as (line, quote)."""
+
+    count: int = 0
+    first: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, mentions: Iterable[tuple[int, str]]) -> None:
+        """Count these too."""
+        for line, quote in mentions:
+            self.count += 1
+            if len(self.first) < QUOTES:
+                self.first.append((line, shortened(quote)))
+
+
+@dataclass
+class Scan:
+    """What was found in a Parquet file, or a part of it.
+
+    Lines are those of the document's text file. A file may begin in the middle of a document;
+    `begins` is that document and the character it begins at, `ends` the last one with its end and
+    the number of line ends in its part here, and lines of the first are counted from there.
+    """
+
+    found: dict[str, Found] = field(default_factory=dict)
+    begins: tuple[str, int] | None = None
+    ends: tuple[str, int, int] | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """As JSON can express it."""
+        return {
+            "mentions": {
+                name: {"count": found.count, "first": [list(item) for item in found.first]}
+                for name, found in self.found.items()
+            },
+            "begins": list(self.begins) if self.begins else None,
+            "ends": list(self.ends) if self.ends else None,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Scan":
+        """Read back what `as_row` gave. Raises KeyError, TypeError or ValueError otherwise."""
+        found = {
+            name: Found(each["count"], [(line, quote) for line, quote in each["first"]])
+            for name, each in row["mentions"].items()
+        }
+        begins = (str(row["begins"][0]), int(row["begins"][1])) if row["begins"] else None
+        ends = row["ends"]
+        return cls(found, begins, (str(ends[0]), int(ends[1]), int(ends[2])) if ends else None)
+
+
+Part = tuple[Path, Sequence[int]]  # a Parquet file, and some of its row groups in order
+
+
+def parts_of(path: Path, size: int = PART_BYTES) -> list[Part]:
+    """A Parquet file in parts of at least `size` bytes, before compression, to be searched on their
+    own. Raises PipelineError if the file is damaged."""
+    import pyarrow.parquet as pq
+
+    parts: list[Part] = []
+    groups, bytes_so_far = list[int](), 0
+    with _reading(path):
+        about = pq.read_metadata(path)
+        for group in range(about.num_row_groups):
+            groups.append(group)
+            bytes_so_far += about.row_group(group).total_byte_size
+            if bytes_so_far >= size:
+                parts.append((path, groups))
+                groups, bytes_so_far = [], 0
+    return [*parts, (path, groups)] if groups or not parts else parts
+
+
+def scan_parquet(part: Part, find: FindMentions) -> Scan:
+    """Look for references in a part of a file of chunks or of records.
+
+    The chunks of a document are joined first, for a reference may stand where two meet; memory
+    holds one document. In records the line is the number of the record.
+
+    Raises PipelineError if the file is damaged.
+    """
+    import pyarrow.parquet as pq
+
+    path, groups = part
+    with _reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
+        names = set(file.schema_arrow.names)
+        scan = _scan_chunks if "text" in names else _scan_records
+        return scan(file, groups, names, find)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in reading becomes a PipelineError that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        raise PipelineError(
+            f"{path} cannot be read as Parquet: {reason}.",
+            "It may be damaged: run the stage that wrote it again.",
+        ) from error
+
+
+def _scan_chunks(file: Any, groups: Sequence[int], names: set[str], find: FindMentions) -> Scan:
+    scan = Scan()
+    for document, start, text in _documents(file, groups, names):
+        if scan.begins is None:
+            scan.begins = (document, start)
+        scan.ends = (document, start + len(text), text.count("\n"))
+        if mentions := find(text):
+            found = scan.found.setdefault(document, Found())
+            found.add((mention.line, mention.quote) for mention in mentions)
+    return scan
+
+
+def _documents(file: Any, groups: Sequence[int], names: set[str]) -> Iterator[tuple[str, int, str]]:
+    """Runs of chunks that follow each other, joined: document, where in it, text."""
+    place = ["document_id", "char_end", "overlap"]
+    columns = ["text", *(name for name in place if name in names)]
+    document, start, parts, end = "", 0, list[str](), -1
+    for row in _rows(file, groups, columns):
+        text = row["text"] if isinstance(row["text"], str) else ""
+        id = str(row.get("document_id") or "")
+        # A part that repeats the chunk before is no part of the document.
+        text = text[row.get("overlap") or 0 :]
+        row_end = row.get("char_end")
+        row_start = row_end - len(text) if row_end is not None else 0
+        if parts and (id != document or row_start != end):
+            yield document, start, "".join(parts)
+            parts = []
+        if not parts:
+            document, start = id, row_start
+        parts.append(text)
+        end = row_start + len(text)
+    if parts:
+        yield document, start, "".join(parts)
+
+
+def _scan_records(file: Any, groups: Sequence[int], names: set[str], find: FindMentions) -> Scan:
+    scan = Scan()
+    wanted = ("prompt", "completion", "messages", "document_id", "record")
+    columns = [name for name in wanted if name in names]
+    for number, row in enumerate(_rows(file, groups, columns), 1):
+        texts = [row.get("prompt"), row.get("completion")]
+        texts += [turn.get("content") for turn in row.get("messages") or ()]
+        if mentions := find("\n\n".join(text for text in texts if isinstance(text, str))):
+            found = scan.found.setdefault(str(row.get("document_id") or ""), Found())
+            line = row.get("record") or number
+            found.add((line, mention.quote) for mention in mentions)
+    return scan
+
+
+def _rows(file: Any, groups: Sequence[int], columns: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, column by column: a dictionary of each whole row costs more."""
+    for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns):
+        values = [batch.column(name).to_pylist() for name in columns]
+        for row in zip(*values, strict=True):
+            yield dict(zip(columns, row, strict=True))
+
+
+def join_scans(scans: Iterable[Scan]) -> Scan:
+    """The findings in parts that are read in this order, as those in one."""
+    joined = Scan()
+    for scan in scans:
+        # A document that goes on where the part before it ended: its lines are counted on.
+        before = joined.ends
+        goes_on = before[0] if before and before[:2] == scan.begins else None
+        lines = before[2] if before and goes_on else 0
+        for document, found in scan.found.items():
+            more = lines if document == goes_on else 0
+            target = joined.found.setdefault(document, Found())
+            target.add((line + more, quote) for line, quote in found.first)
+            target.count += found.count - len(found.first)
+        joined.begins = joined.begins or scan.begins
+        if scan.ends:
+            id, end, own = scan.ends
+            joined.ends = (id, end, own + (lines if id == goes_on else 0))
+    return joined
+
+
+def shortened(text: str) -> str:
+    """Words on one line of bearable length."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_QUOTE else f"{line[: LONGEST_QUOTE - 1]}…"

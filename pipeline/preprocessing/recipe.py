@@ -1,0 +1,180 @@
+"""What is to be done to every text of stage 2, and what becomes of one: the work of a process."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.books.cleaning import Rule, choose_rules
+from pipeline.books.document import CleanDocument, Rejected, clean_document
+from pipeline.books.languages import detect_language
+from pipeline.books.mentions import Mention, find_mentions
+from pipeline.books.quality import Limits, Quality, complaint, measure
+from pipeline.books.sketches import sketch
+from pipeline.errors import UsageError
+from pipeline.files import sha256_bytes
+
+FROM_CATALOG = (
+    "title", "authors", "languages", "rights", "source", "collection", "weight", "segment",
+)  # fmt: skip
+_NO_LIMITS = Limits(
+    minimum_words=0, maximum_symbol_share=1, maximum_repeated_lines=1, minimum_wordlike=0
+)
+DUPLICATES = ("drop", "keep", "off")
+_QUOTED = 3  # mentions of Project Gutenberg that a warning quotes, for each text
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How texts are cleaned and which of them are kept. `limits` None: quality is not looked at;
+    `languages` empty: all are kept; `duplicates`: one of `DUPLICATES`."""
+
+    unwrap: bool = True
+    skip: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    limits: Limits | None = field(default_factory=Limits)
+    duplicates: str = "drop"
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The cleaning rules that are on."""
+        return choose_rules(self.skip, self.extra)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A text to clean: a file of `1_raw` and what stage 1 knows of it."""
+
+    path: Path
+    about: dict[str, Any]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a text: its row for the report, and if it is kept its bytes and sketch."""
+
+    row: dict[str, Any] = field(default_factory=dict)
+    data: bytes | None = None
+    sha256: str = ""
+    sketch: bytes = b""
+    warnings: tuple[str, ...] = ()
+
+
+def read_languages(words: str | None) -> tuple[str, ...]:
+    """The codes in a text with commas, sorted. Raises UsageError for what is no ISO 639-1 code."""
+    codes = sorted({word.strip().lower() for word in (words or "").split(",") if word.strip()})
+    for code in codes:
+        if len(code) != 2 or not code.isalpha():
+            raise UsageError(
+                f"--keep-languages {code}: no code of a language.", "For example: en,fr"
+            )
+    return tuple(codes)
+
+
+def facts_of(known: dict[str, Any]) -> dict[str, Any]:
+    """What the catalogue's row says that the report repeats, and that the outputs depend on."""
+    return {key: known.get(key) for key in FROM_CATALOG}
+
+
+def clean_text(task: Task) -> Result:
+    """Clean, measure and sketch one text. A pure function of the file and the task."""
+    raw = task.path.read_bytes()
+    row: dict[str, Any] = {"file": task.path.name, "document_id": task.path.stem}
+    recipe, about = task.recipe, task.about
+    try:
+        document = clean_document(raw, unwrap=recipe.unwrap, rules=recipe.rules)
+    except Rejected as error:
+        return Result(row | from_catalog(about) | rejection(error.reason, error.characters_in))
+    language = _language(document, about, recipe.languages)
+    quality = measure(document.text)
+    row |= _description(document, about, language) | {"quality": quality.as_dict()}
+    reason = _reason(quality, language, recipe)
+    if reason:
+        return Result(row | rejection(reason, document.characters_in))
+    data = document.text.encode()
+    mentions, warnings = describe_mentions(task.path.name, document.mentions)
+    warnings = [f"{task.path.name}: {warning}." for warning in document.warnings] + warnings
+    row |= {"mentions": mentions}
+    made = sketch(document.text).to_bytes() if recipe.duplicates != "off" else b""
+    return Result(row, data, sha256_bytes(data), made, tuple(warnings))
+
+
+def sketch_text(path: Path) -> Result:
+    """Sketch a text of `2_preprocessed` as it is, and look for mentions in it."""
+    data = path.read_bytes()
+    text = data.decode("utf-8-sig", "replace").replace("\r\n", "\n")
+    mentions, warnings = describe_mentions(path.name, find_mentions(text))
+    made = sketch(text).to_bytes()
+    return Result({"mentions": mentions}, None, sha256_bytes(data), made, tuple(warnings))
+
+
+def work_on(job: Task | Path) -> Result:
+    """Clean a text of `1_raw`, or look at one of `2_preprocessed`."""
+    return clean_text(job) if isinstance(job, Task) else sketch_text(job)
+
+
+def describe_mentions(name: str, found: Sequence[Mention]) -> tuple[int, list[str]]:
+    """How often a text of `2_preprocessed` speaks of Project Gutenberg, and a warning for each of
+    the first few places."""
+    warnings = [
+        f'{name}:{mention.line}: speaks of Project Gutenberg: "{mention.quote}"'
+        for mention in found[:_QUOTED]
+    ]
+    if len(found) > _QUOTED:
+        warnings.append(f"{name}: and {len(found) - _QUOTED} more such places.")
+    return len(found), warnings
+
+
+def rejection(reason: str, characters_in: int) -> dict[str, Any]:
+    """What the report says of a text that is left out, besides what is known of it."""
+    return {
+        "verdict": "rejected", "reason": reason,
+        "characters_in": characters_in, "characters_out": 0, "removed": {},
+    }  # fmt: skip
+
+
+def from_catalog(about: dict[str, Any]) -> dict[str, Any]:
+    """What the report repeats of the catalogue."""
+    row = {key: about[key] for key in FROM_CATALOG if key != "languages"}
+    return row | {"authors": about["authors"] or [], "language": (about["languages"] or [None])[0]}
+
+
+def _description(
+    document: CleanDocument, about: dict[str, Any], language: str | None
+) -> dict[str, Any]:
+    """The report's row of a kept text. The catalogue knows better than the header does."""
+    return from_catalog(about) | {
+        "verdict": "kept",
+        "reason": None,
+        "title": about["title"] or document.title,
+        "authors": about["authors"] or ([document.author] if document.author else []),
+        "language": language,
+        "encoding": document.encoding,
+        "characters_in": document.characters_in,
+        "characters_out": document.characters_out,
+        "removed": document.removed,
+        "warnings": document.warnings,
+    }
+
+
+def _language(
+    document: CleanDocument, about: dict[str, Any], wanted: Collection[str]
+) -> str | None:
+    """A text's language: what the catalogue says (of several the one that is asked for), else
+    its header, else its words."""
+    given = [str(code).strip().lower().replace("_", "-") for code in about["languages"] or []]
+    codes = [code for code in (word.split("-")[0] for word in given) if _is_code(code)]
+    if codes:
+        return next((code for code in codes if code in wanted), codes[0])
+    return document.language or detect_language(document.text)
+
+
+def _is_code(word: str) -> bool:
+    """Whether a word can be an ISO 639 code: two letters, or three where a language has no two."""
+    return len(word) in (2, 3) and word.isascii() and word.isalpha()
+
+
+def _reason(quality: Quality, language: str | None, recipe: Recipe) -> str | None:
+    return complaint(quality, language, recipe.limits or _NO_LIMITS, recipe.languages)

@@ -1,0 +1,234 @@
+"""The texts of stage 2 at work: which are cleaned again, which are a person's, what is written.
+
+A text is looked at in three steps. First every text that is new or changed is cleaned and written
+as it comes, or rejected. Then all that are kept are compared by their sketches, and duplicates
+give way: `rejected/` says to which. Last, a duplicate of an earlier run whose better is gone is
+cleaned again and comes back.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.books.duplicates import Duplicates, Entry, Pair, find_duplicates
+from pipeline.console import progress
+from pipeline.files import sha256_bytes
+from pipeline.parallel import map_in_order
+from pipeline.preprocessing.recipe import Recipe, Result, Task, facts_of, work_on
+from pipeline.preprocessing.sketch_cache import SketchCache
+from pipeline.run import StageRun
+from pipeline.workspace import Workspace
+
+REJECTED = "rejected"  # the folder
+SMALL = 4_000_000  # bytes: so much text is cleaned sooner than processes are started
+_RELATIONS = {
+    "exact": "its text is the same as that of {kept}",
+    "near": "{share} of its text is that of {kept}",
+    "contained": "{share} of it stands in {kept}",
+}
+
+
+@dataclass
+class Text:
+    """A text of this stage. `state`: "kept", "rejected", "deleted" (by hand), "dropped" (a
+    duplicate of another); `fixed`: a person's, or for evaluation, never dropped. `sha256` is that
+    of the cleaned text. A text that a person put into `2_preprocessed` has no `task`."""
+
+    name: str
+    state: str
+    task: Task | None = None
+    key: str = ""
+    row: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    fixed: bool = False
+    pair: Pair | None = None
+
+    @property
+    def id(self) -> str:
+        return self.name.removesuffix(".txt")
+
+
+def clean_texts(
+    run: StageRun,
+    paths: Sequence[Path],
+    catalog: Mapping[str, Mapping[str, Any]],
+    recipe: Recipe,
+    cache: SketchCache,
+    jobs: int,
+) -> list[Text]:
+    """Clean what is new or changed of `paths`; returns all texts, those put in by hand too."""
+    texts = [_look(run, Task(p, facts_of(dict(catalog.get(p.name, {}))), recipe)) for p in paths]
+    work: list[tuple[Text, Task | Path]] = []
+    for text in [*texts, *_put_in_by_hand(run, {text.name for text in texts})]:
+        if text.task is None:
+            texts.append(text)
+        if job := _job(run, text, cache):
+            work.append((text, job))
+    with progress("preprocess", len(paths), "texts") as advance:
+        advance(len(texts) - len(work))
+        for text, result in _worked(work, jobs):
+            advance(note=text.name, size=text.row.get("characters_in", 0))
+            _take(run, text, result, cache)
+    return texts
+
+
+def compare_texts(texts: Sequence[Text], cache: SketchCache, *, drop: bool) -> Duplicates:
+    """Find the duplicates among all texts that are there or were dropped before."""
+    entries = []
+    for text in texts:
+        sketch = cache.get(text.sha256) if text.state in ("kept", "dropped") else None
+        if sketch is not None:
+            authors = tuple(text.row.get("authors") or ())
+            fixed = text.fixed or not drop
+            entries.append(Entry(text.id, sketch, text.row.get("title"), authors, fixed))
+    return find_duplicates(entries)
+
+
+def apply_duplicates(
+    run: StageRun, texts: Sequence[Text], found: Duplicates, cache: SketchCache, jobs: int
+) -> None:
+    """Take out the texts that are to be dropped, and bring back those that no longer are."""
+    by_id = {text.id: text for text in texts}
+    back: list[tuple[Text, Task | Path]] = []
+    for text in texts:
+        pair = found.dropped.get(text.id)
+        if pair is not None:
+            _drop(run, text, pair, by_id[pair.kept])
+        elif text.state == "dropped" and text.task is not None:
+            text.state, text.row = "new", {}
+            run.withdraw(f"{REJECTED}/{text.name}")
+            back.append((text, text.task))
+    for text, result in _worked(back, jobs):
+        _take(run, text, result, cache)
+
+
+def better_has_changed(workspace: Workspace) -> bool:
+    """Whether a text for which a duplicate was dropped is gone, or was edited, since then."""
+    record = workspace.record("preprocess")
+    folder = workspace.directory("preprocess")
+    for output in record.outputs.values() if record else ():
+        row = output.row or {}
+        if row.get("verdict") == "duplicate":
+            better = folder / f"{row['kept']}.txt"
+            if not better.is_file() or workspace.fact(better).sha256 != row["kept_sha256"]:
+                return True
+    return False
+
+
+# --- one text -------------------------------------------------------------------------------------
+
+
+def _look(run: StageRun, task: Task) -> Text:
+    """What is there of a text, and what is to be done about it: `state` is "new" if all."""
+    name, note = task.path.name, f"{REJECTED}/{task.path.name}"
+    key = run.key(run.workspace.fact(task.path).sha256, task.about)
+    text = Text(name, "new", task, key, fixed=task.about.get("weight") == 0)
+    plan = run.plan(name, key)
+    if plan == "deleted" and (run.row(note) or {}).get("verdict") == "duplicate":
+        run.withdraw(name)  # it was this stage that took it away, and was killed over it
+        plan = "write"
+    if plan == "write" and run.plan(note, key) in ("current", "edited"):
+        text.row = dict(run.row(note) or {})
+        text.state = "dropped" if text.row.get("verdict") == "duplicate" else "rejected"
+        text.sha256 = str(text.row.get("sha256", ""))
+    elif plan != "write":
+        text.row = dict(run.row(name) or {"file": name, "document_id": task.path.stem})
+        text.state = "deleted" if plan == "deleted" else "kept"
+        if plan == "edited":
+            text.fixed = True
+        if plan != "deleted":
+            text.sha256 = run.workspace.fact(run.directory / name).sha256
+    return text
+
+
+def _put_in_by_hand(run: StageRun, names: set[str]) -> Iterator[Text]:
+    """The texts of the stage's directory that come from no file of `1_raw`."""
+    for path in run.workspace.files("preprocess", ("*.txt",)):
+        if path.name in names or (run.row(path.name) is not None and not run.is_edited(path.name)):
+            continue
+        row = dict(run.row(path.name) or {})  # edited by hand, and what it came from is gone
+        sha256 = run.workspace.fact(path).sha256
+        yield Text(path.name, "kept", row=row, sha256=sha256, fixed=True)
+
+
+def _job(run: StageRun, text: Text, cache: SketchCache) -> Task | Path | None:
+    """The work that a text needs, if any."""
+    if text.state == "new":
+        return text.task
+    if text.state == "dropped" and text.sha256 not in cache:
+        return text.task
+    is_edited = text.fixed and (text.task is None or run.is_edited(text.name))
+    if text.state == "kept" and (is_edited or text.sha256 not in cache):
+        return run.directory / text.name
+    return None
+
+
+def _worked(work: Sequence[tuple[Text, Task | Path]], jobs: int) -> Iterator[tuple[Text, Result]]:
+    """The results of some work in their order."""
+    files = [job.path if isinstance(job, Task) else job for _, job in work]
+    size = 0
+    for path in files:
+        size += path.stat().st_size
+        if size > SMALL:
+            break
+    results = map_in_order(work_on, (job for _, job in work), jobs if size > SMALL else 1)
+    return zip((text for text, _ in work), results, strict=True)
+
+
+def _take(run: StageRun, text: Text, result: Result, cache: SketchCache) -> None:
+    """Write what became of a text, and keep its sketch."""
+    if result.sketch:
+        cache.add(result.sha256, result.sketch)
+    if text.state == "dropped":  # only its sketch was wanted
+        text.sha256 = result.sha256
+        return
+    for warning in result.warnings:
+        run.warn(warning)
+    text.row = text.row | result.row
+    text.sha256 = result.sha256
+    if text.state != "new":
+        return
+    if result.data is None:
+        text.state = "rejected"
+        sentence = f"{text.name} was rejected: {text.row['reason']}."
+        run.warn(sentence)
+        run.write(f"{REJECTED}/{text.name}", f"{sentence}\n".encode(), text.key, text.row)
+        return
+    text.state = "kept"
+    if not run.write(text.name, result.data, text.key, text.row):
+        text.fixed = True  # a person's file is in the way
+        mine = work_on(run.directory / text.name)
+        cache.add(mine.sha256, mine.sketch)
+        text.row = text.row | mine.row
+        text.sha256 = mine.sha256
+
+
+def _drop(run: StageRun, text: Text, pair: Pair, better: Text) -> None:
+    """Put a sentence in the place of a duplicate."""
+    relation = _RELATIONS.get(pair.relation, _RELATIONS["near"])
+    reason = relation.format(kept=better.name, share=f"{pair.share:.1%}")
+    sentence = f"{text.name} was left out: {reason}.\n".encode()
+    row = {
+        name: value
+        for name, value in text.row.items()
+        if name not in ("removed", "warnings", "mentions", "quality")
+    } | {
+        "verdict": "duplicate", "reason": reason, "characters_out": 0, "removed": {},
+        "kept": better.id, "kept_sha256": better.sha256, "sha256": text.sha256,
+    }  # fmt: skip
+    note = f"{REJECTED}/{text.name}"
+    if text.state != "dropped" or row != text.row or sha256_bytes(sentence) != _content(run, note):
+        run.write(note, sentence, text.key, row)
+    run.withdraw(text.name)
+    text.state, text.row, text.pair = "dropped", row, pair
+
+
+def _content(run: StageRun, name: str) -> str:
+    path = run.directory / name
+    return run.workspace.fact(path).sha256 if path.is_file() else ""
+
+
+def names(texts: Iterable[Text], state: str) -> list[str]:
+    """The names of the texts in a state."""
+    return [text.name for text in texts if text.state == state]

@@ -1,0 +1,211 @@
+"""From samples to the sequences that a model is trained on, with an account of every token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.console import warn
+from pipeline.corpus.encoding import TOO_LONG, UNTRAINED, EncodeSettings
+from pipeline.corpus.examples import Shape
+from pipeline.corpus.token_cache import EMPTY, Example, open_or_build
+from pipeline.corpus.token_store import TokenStore
+from pipeline.errors import PipelineError
+from pipeline.training.batches import sequences_of
+from pipeline.training.data import NOUNS, Sample, kind_of
+from pipeline.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_OWN_FAULT = "This is a fault of the program: please report it."
+_SHOWN_IDS = 5
+
+
+@dataclass
+class TrainingData:
+    """Sequences of rows of token ids, and the account of what they were made of.
+
+    `sequences` has the numbers of each sequence's rows in the store; for each sequence `lengths`
+    has its tokens, `trained` those that are trained on (of a text all: only the first of a row has
+    nothing before it), `collections` the source of its rows where sources are weighted.
+    """
+
+    kind: Shape
+    store: TokenStore
+    sequences: list[list[int]]
+    packed: bool
+    lengths: list[int]
+    trained: list[int]
+    collections: list[str | None]
+    ledger: dict[str, Any]
+
+    @property
+    def examples(self) -> int:
+        """Documents or records that something was trained on of."""
+        return int(self.ledger["examples"] - self.ledger["empty"])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all sequences."""
+        return sum(self.lengths)
+
+
+def training_data(
+    samples: Sequence[Sample],
+    tokenizer_path: Path,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    jobs: int = 1,
+    packing: bool = True,
+    weighted: bool = False,
+) -> TrainingData:
+    """Tokenize samples into a store in `folder` (or find it there) and put rows into sequences.
+
+    Args:
+        packing: short rows share a sequence.
+        weighted: rows of different sources never do, as the sources are drawn from apart.
+
+    Raises:
+        PipelineError: there is nothing to train on, or the account does not come out even.
+    """
+    kind = kind_of(samples)
+    encoding = EncodeSettings(
+        length=settings.sequence_length, overlap=settings.stride, overlong=settings.overlong,
+        template=settings.chat_template if kind == "chat" else None,
+    )  # fmt: skip
+    examples = [Example(s.id, s.content, s.collection) for s in samples]
+    store = open_or_build(folder, examples, tokenizer_path, encoding, jobs)
+    statistics = store.statistics()
+    _check_not_empty(kind, statistics, settings)
+    _warn_of_losses(kind, statistics)
+    lengths = store.lengths().tolist()
+    # A row of one token has nothing to predict, and alone in a batch it would have no loss.
+    rows = [row for row, length in enumerate(lengths) if length > 1]
+    names = store.collections()
+    groups = [names[row] if weighted else None for row in rows]
+    found = sequences_of(
+        [lengths[row] for row in rows], settings.sequence_length, groups, packing=packing
+    )
+    sequences = [[rows[i] for i in sequence] for sequence in found]
+    sums = [sum(lengths[row] for row in sequence) for sequence in sequences]
+    data = TrainingData(
+        kind=kind, store=store, sequences=sequences, packed=packing, lengths=sums,
+        trained=_trained(store, sequences, sums), collections=[names[s[0]] for s in sequences],
+        ledger={},
+    )  # fmt: skip
+    data.ledger = _ledger(data, statistics, settings)
+    return data
+
+
+def _check_not_empty(kind: Shape, statistics: dict[str, Any], settings: TrainSettings) -> None:
+    if statistics["predicted"]:
+        return
+    noun = NOUNS[kind] + "s"
+    if statistics["dropped"].get(TOO_LONG):
+        raise PipelineError(
+            f"All {statistics['examples']:,} {noun} are longer than --sequence-length "
+            f"{settings.sequence_length} and dropped.",
+            "Raise it, or choose --overlong split.",
+        )
+    if statistics["dropped"]:
+        raise PipelineError(
+            f"None of the {statistics['examples']:,} {noun} has a token to train on within "
+            f"--sequence-length {settings.sequence_length}.",
+            "Raise it, or choose --overlong split.",
+        )
+    raise PipelineError(
+        f"There is no {'text' if kind == 'text' else 'record'} to train on.",
+        "The training split is empty: add books, or lower the validation share."
+        if kind == "text" else "The training split is empty: add records, or lower its share.",
+    )  # fmt: skip
+
+
+def _warn_of_losses(kind: Shape, statistics: dict[str, Any]) -> None:
+    left_out = statistics["left_out"]
+    if statistics["empty"]:
+        ids = ", ".join(left_out[EMPTY])
+        warn(f"Empty and not trained on: {ids} ({statistics['empty']} in all).")
+    for reason, tokens in statistics["dropped"].items():
+        warn(
+            f"Not trained on: {tokens:,} tokens {reason.replace('records', NOUNS[kind] + 's')}, "
+            f"such as {', '.join(left_out[reason][:_SHOWN_IDS])}."
+        )
+
+
+def _trained(store: TokenStore, sequences: list[list[int]], lengths: list[int]) -> list[int]:
+    """The tokens that are trained on in each sequence; of texts those that no other row has."""
+    if store.row(0)[1] is None:  # as with every other row
+        return lengths
+
+    def count(row: int) -> int:
+        ids, trained = store.row(row)
+        return len(ids) if trained is None else int(trained.sum())
+
+    return [sum(map(count, sequence)) for sequence in sequences]
+
+
+def _ledger(
+    data: TrainingData, statistics: dict[str, Any], settings: TrainSettings
+) -> dict[str, Any]:
+    """Where every token went. Raises PipelineError unless that comes out even, to the last."""
+    s = statistics
+    alone = s["stored"] - data.tokens  # in rows of one token
+    dropped = dict(s["dropped"])
+    if alone:
+        dropped[UNTRAINED] = dropped.get(UNTRAINED, 0) + alone
+    longest = max(data.lengths)
+    positions = data.tokens if settings.batch_size == 1 else len(data.sequences) * longest
+    rows = sum(map(len, data.sequences))
+    ledger = {
+        "kind": data.kind,
+        "examples": s["examples"],
+        "empty": s["empty"],
+        "characters": s["characters"],
+        "tokens": s["tokens"],
+        "repeated": s["repeated"],
+        "dropped": dropped,
+        "rows": rows,
+        "in_rows": data.tokens,
+        "trained": s["predicted"],
+        "sequences": len(data.sequences),
+        # At least so many of the positions: a batch is only as wide as its longest sequence.
+        "real_share": round(data.tokens / positions, 4),
+        "empty_examples": s["left_out"].get(EMPTY, []),
+    }
+    seen = sorted(row for sequence in data.sequences for row in sequence)
+    if (
+        data.tokens + sum(dropped.values()) != s["tokens"] + s["repeated"]
+        or int(data.store.lengths().sum()) != s["stored"]
+        or len(seen) != len(set(seen))
+        or rows + alone != s["rows"]
+    ):
+        raise PipelineError(
+            f"{s['tokens'] + s['repeated']:,} tokens went in, and {data.tokens:,} with "
+            f"{sum(dropped.values()):,} dropped came out.",
+            _OWN_FAULT,
+        )
+    return ledger
+
+
+def show_examples(
+    data: TrainingData, tokenizer: "PreTrainedTokenizerBase", n: int
+) -> list[list[tuple[str, bool]]]:
+    """The first `n` sequences as text in stretches, each with whether it is trained on."""
+    shown = []
+    for sequence in data.sequences[:n]:
+        stretches: list[tuple[list[int], bool]] = []
+        for row in sequence:
+            ids, trained = data.store.row(row)
+            mask = [i > 0 for i in range(len(ids))] if trained is None else trained.tolist()
+            for token, is_trained in zip(ids.tolist(), mask, strict=True):
+                if not stretches or stretches[-1][1] != is_trained:
+                    stretches.append(([], is_trained))
+                stretches[-1][0].append(token)
+        shown.append([(_decoded(tokenizer, ids), trained) for ids, trained in stretches])
+    return shown
+
+
+def _decoded(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -1,0 +1,160 @@
+"""Stage 6 on what stages 1 to 4 made of records and texts, and what stages 7 and 8 make of that."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.errors import PipelineError, UsageError
+from pipeline.export.header import metadata
+from pipeline.export.modelfile import parse_modelfile
+from pipeline.step1_acquire import acquire
+from pipeline.step2_preprocess import preprocess
+from pipeline.step3_chunk import chunk
+from pipeline.step4_upload import upload
+from pipeline.step6_train import train
+from pipeline.step7_quantize import quantize
+from pipeline.step8_modelfile import modelfile
+from pipeline.training.base_model import BaseModel
+from pipeline.workspace import Workspace
+from tests.chain import ROOT, environment
+from tests.tiny_models import TALE, tiny_llama, tiny_llama_smollm
+
+PAIRS = [
+    {"prompt": f"Who is there, {n}?", "completion": " The sea." * (1 + n % 3)} for n in range(60)
+]
+CHATS: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": f"Who is there, {n}?"},
+                  {"role": "assistant", "content": "The sea, and nobody else."}]}
+    for n in range(60)
+]  # fmt: skip
+SHORT: dict[str, Any] = {
+    "sequence_length": 64, "batch_size": 2, "max_steps": 2, "eval_tokens": 120, "sample_tokens": 4,
+    "jobs": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    return tiny_llama(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def prepare(data: Path, **sources: list[dict[str, Any]]) -> None:
+    """Stages 1 to 4 on records, each source a file of JSON lines."""
+    paths = []
+    for name, rows in sources.items():
+        paths.append(data.parent / f"{name}.jsonl")
+        paths[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    acquire(data, source=[str(path) for path in paths])
+    preprocess(data)
+    chunk(data)
+    upload(data)
+
+
+def trained(data: Path, base: BaseModel, **options: Any) -> dict[str, Any]:
+    """Train, and return the run's record."""
+    train(data, base_model=str(base.path), **{**SHORT, **options})
+    record: dict[str, Any] = yaml.safe_load((data / "6_adapter" / "run.yaml").read_text())
+    return record
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("completion", PAIRS), ("chat", CHATS)])
+def test_records_are_trained_on_from_end_to_end(
+    base: BaseModel, tmp_path: Path, kind: str, rows: list[dict[str, Any]]
+) -> None:
+    data = tmp_path / "data"
+    prepare(data, qa=rows)
+    ledger = trained(data, base)["data"]
+    evaluation = json.loads((data / "6_adapter" / "evaluation.json").read_text())
+    assert ledger["kind"] == evaluation["kind"] == kind
+    assert evaluation["held_out"]["documents"], "some were held out by stage 3"
+    held = sum(1 for _ in evaluation["held_out"]["documents"])
+    assert 40 <= ledger["examples"] <= 60 - held
+    stage = json.loads((data / "6_adapter" / "stage.json").read_text())
+    assert stage["counts"]["ledger"].items() <= ledger.items()
+    before = (data / "6_adapter" / "stage.json").read_bytes()
+    trained(data, base)
+    assert (data / "6_adapter" / "stage.json").read_bytes() == before, "nothing to do"
+
+
+def test_of_several_kinds_one_is_chosen(base: BaseModel, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    prepare(data, qa=PAIRS, talk=CHATS)
+    with pytest.raises(UsageError, match="holds chats and prompts with completions"):
+        trained(data, base)
+    assert not (data / "6_adapter").exists()
+    assert trained(data, base, kind="chat")["data"]["kind"] == "chat"
+    assert Workspace(data).examine("train").state == "fresh"
+
+
+def test_a_table_of_records_needs_no_stage_before(base: BaseModel, tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in CHATS))
+    record = trained(tmp_path / "data", base, dataset=str(path), chat_template="plain")
+    assert record["data"]["kind"] == "chat"
+    with pytest.raises(PipelineError, match="All 54 chats are longer than --sequence-length 8"):
+        trained(tmp_path / "data", base, dataset=str(path), overlong="drop", sequence_length=8)
+    with pytest.raises(UsageError, match="--dataset-revision is for a dataset from the Hub"):
+        trained(tmp_path / "data", base, dataset=str(path), dataset_revision="main")
+    with pytest.raises(PipelineError, match=r"--dataset .*gone\.jsonl is not there"):
+        trained(tmp_path / "data", base, dataset=str(tmp_path / "gone.jsonl"))
+
+
+def test_examples_are_shown_in_brackets_and_nothing_is_trained(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "qa.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    shown = subprocess.run(
+        [sys.executable, "-m", "pipeline.step6_train", "--data-dir", str(tmp_path / "data"),
+         "--base-model", str(base.path), "--dataset", str(path), "--sequence-length", "64",
+         "--show", "2"],
+        capture_output=True, text=True, check=True, cwd=ROOT, env=environment(),
+    ).stdout  # fmt: skip
+    assert shown.count("--- sequence") == 2
+    assert "<s>Who is there, 0?⟦ The sea.</s>⟧" in shown
+    assert not (tmp_path / "data" / "6_adapter").exists()
+
+
+def test_texts_of_a_dataset_are_as_before_and_books_are_not_read(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    data, texts = tmp_path / "data", tmp_path / "texts"
+    texts.mkdir()
+    for n in range(6):
+        (texts / f"{n}.txt").write_text("".join(f"{n}.{k}. {TALE}" for k in range(30)))
+    acquire(data, source=[str(texts)])
+    preprocess(data)
+    chunk(data)
+    upload(data)
+    ledger = trained(data, base)["data"]
+    assert ledger["kind"] == "text"
+    assert ledger["in_rows"] == ledger["tokens"]
+    assert ledger["dropped"] == {}
+    assert ledger["real_share"] > 0.95
+    per_chunk = trained(data, base, eos="chunk")["data"]
+    assert per_chunk["examples"] > ledger["examples"]
+
+
+@pytest.mark.slow
+def test_a_model_of_chats_reaches_ollama_with_its_template(tmp_path: Path) -> None:
+    base = tiny_llama_smollm(tmp_path / "base")
+    data = tmp_path / "data"
+    prepare(data, talk=CHATS)
+    trained(data, base, sequence_length=128, max_steps=4, learning_rate=1e-2)
+    evaluation = json.loads((data / "6_adapter" / "evaluation.json").read_text())
+    quantize(data, quantization=["f16"])
+    (gguf,) = (data / "7_gguf").glob("*.gguf")
+    assert metadata(gguf)["tokenizer.chat_template"] == evaluation["chat"]["template"]
+    proof = json.loads((data / "7_gguf" / "proof.json").read_text())
+    bits = proof["files"][gguf.name]["bits_per_byte"]
+    assert bits == pytest.approx(evaluation["bits_per_byte"]["adapter"], rel=0.02)
+    modelfile(data)
+    commands = parse_modelfile((data / "8_ollama" / "Modelfile").read_text())
+    template = next(c.value for c in commands if c.name == "template")
+    assert "{{ .Content }}<|im_end|>\n<|im_start|>assistant\n{{ end }}" in template
+    assert "<|im_end|>" in [c.value for c in commands if c.name == "stop"]
