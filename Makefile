@@ -10,8 +10,9 @@ REQUIREMENTS := requirements.txt requirements-demo.txt requirements-dev.txt
 demo: setup
 	$(BIN)/pipeline all --config configs/demo.yaml
 
+# Two processes, each with one thread: compute threads that wait for one another would take longer.
 test: setup lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check

@@ -12,7 +12,7 @@ from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import check_duplicates, check_rules, preprocess
 from pipeline.step3_chunk import check_overlap, chunk, chunk_size_of, minimum_of
 from pipeline.step4_upload import check_target, upload
-from pipeline.step6_train import train
+from pipeline.step6_train import check_data_options, train
 from pipeline.step7_quantize import chosen_kinds, quantize
 from pipeline.step8_modelfile import SAMPLE, modelfile
 from pipeline.training.base_model import check_base_model
@@ -67,5 +67,9 @@ def check_options(values: dict[str, Any]) -> None:
     names = {field.name for field in fields(TrainSettings)} & wanted.keys()
     given = {name: wanted[name] for name in names if wanted[name] is not None}
     TrainSettings(**given).check()
+    check_data_options(
+        values["data_dir"], wanted["dataset"], wanted["dataset_revision"], wanted["kind"],
+        wanted["chat_template"],
+    )  # fmt: skip
     check_base_model(values["base_model"], values["train_revision"])
     chosen_kinds(values["quantization"])

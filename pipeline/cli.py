@@ -96,12 +96,15 @@ def load(name: str) -> Any:
     parameters = dict(inspect.signature(function).parameters)
     if name == "all":
         parameters = merge_parameters([entry.load() for entry in STAGES.values()])
-    command = function.__name__ if name == "series" else name
+    own_name = function.__name__ if name == "series" else name
     app = make_app()
-    app.command(command)(as_command(function, parameters, KnownOptions()))
+    app.command(own_name)(as_command(function, parameters, KnownOptions()))
     if name == "series":
         app.callback(help=COMMANDS[name].summary)(lambda: None)
-    return typer.main.get_command(app)
+    command = typer.main.get_command(app)
+    # Its variables begin with the group's prefix and its own name: PIPELINE_CHUNK_...
+    command.context_settings = command.context_settings | {"auto_envvar_prefix": None}
+    return command
 
 
 def make_pipeline() -> typer.Typer:

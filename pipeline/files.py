@@ -1,5 +1,6 @@
 """Files that are whole or not there: atomic writes, content hashes, and a cache of these."""
 
+import codecs
 import errno
 import hashlib
 import json
@@ -129,15 +130,20 @@ def encode_json(value: Any, indent: int | None = None) -> bytes:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line.
 
-    Raises PipelineError naming file and line for a line that is no JSON object.
+    Raises PipelineError naming file and line for a line that is no UTF-8, or no JSON object.
     """
     rows = []
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)  # some editors put it there
     # Not splitlines(): a title may hold a character that only Python takes for a line end.
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+    for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise PipelineError(
+                f"{path}:{number} is not UTF-8 text.", "Save the file as UTF-8."
+            ) from error
         except ValueError:
             row = None
         if not isinstance(row, dict):

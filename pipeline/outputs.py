@@ -82,6 +82,31 @@ class Outputs:
             self._outputs[name] = replace_fields(output, key=key, sha256="", known=set())
         return plan
 
+    @property
+    def overwrites_edited(self) -> bool:
+        """Whether this run replaces, and takes away, what a person edited."""
+        return self._overwrite_edited
+
+    def has(self, name: str, key: str) -> bool:
+        """Whether the output `name` is there, made from `key`; then it stays, edited or not."""
+        output = self._outputs.get(name)
+        if output is None or output.key != key:
+            return False  # not asked of plan(), which lets an edited output stand for any key
+        return self.plan(name, key) in {"current", "edited"}
+
+    def leave_to_person(self, name: str, key: str, row: dict[str, Any]) -> None:
+        """Note a file that a person put where the output `name` would be: from now on it is
+        treated like an output that was edited."""
+        self._touched.add(name)
+        self._begin()
+        self._outputs[name] = Output(name, 0, "", key, row)
+        self._note(self._outputs[name], written=True)
+
+    def claim(self, name: str) -> None:
+        """Take a file that a person put in the place of an output for this run's own: it goes at
+        the end unless it is written. For runs that overwrite what was edited."""
+        self._outputs[name] = Output(name, 0, "")
+
     def withdraw(self, name: str) -> None:
         """No longer want an output that this run had planned: it goes at the end."""
         self._touched.discard(name)

@@ -33,7 +33,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.files import read_jsonl
 from pipeline.parallel import default_jobs
 from pipeline.preprocessing.dry_run import DryRun
-from pipeline.preprocessing.recipe import DUPLICATES, Recipe, read_languages
+from pipeline.preprocessing.recipe import DUPLICATES, Recipe, Task, facts_of, read_languages
 from pipeline.preprocessing.records import pass_records
 from pipeline.preprocessing.report import (
     count,
@@ -47,15 +47,15 @@ from pipeline.preprocessing.show import find_text, show_text
 from pipeline.preprocessing.sketch_cache import open_sketches
 from pipeline.preprocessing.texts import (
     apply_duplicates,
-    better_has_changed,
     clean_texts,
     compare_texts,
+    has_to_choose_again,
 )
 from pipeline.run import StageRun, open_run
 from pipeline.settings import nearest
 from pipeline.workspace import Workspace
 
-VERSION = 3
+VERSION = 4
 CATALOG = "catalog.jsonl"
 LISTS = ("refused.jsonl", "quarantine.jsonl")
 _ON = ", ".join(rule.name for rule in RULES if rule.on)
@@ -128,13 +128,15 @@ def preprocess(
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("preprocess")
     if show is not None:
-        path = find_text(show, read_catalog(inputs), inputs)
-        print_diff(show_text(path, workspace.directory("preprocess") / path.name, recipe))
+        catalog = read_catalog(inputs)
+        path = find_text(show, catalog, inputs)
+        task = Task(path, facts_of(catalog.get(path.name, {})), recipe)
+        print_diff(show_text(task, workspace.directory("preprocess")))
         return
     given: dict[str, Any] = {
         "version": VERSION, "settings": settings, "inputs": inputs, "force": force,
         "overwrite_edited": overwrite_edited, "restore_deleted": restore_deleted,
-        "unfinished": better_has_changed(workspace),
+        "unfinished": has_to_choose_again(workspace),
     }  # fmt: skip
     jobs = jobs or default_jobs()
     if dry_run:

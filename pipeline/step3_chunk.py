@@ -18,9 +18,11 @@ from typer import Option
 
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, Jobs, OverwriteEdited
 from pipeline.command import run_script as run_script
+from pipeline.console import warn
 from pipeline.corpus.chunk_jobs import TRAIN, VALIDATION, About, Cutting, ShardJob, Text, decode
 from pipeline.corpus.chunking import DEFAULT_TARGET
 from pipeline.corpus.ledger import document_line, make_ledger
+from pipeline.corpus.record_files import bare_name, kind_of
 from pipeline.corpus.shard_files import MadeFiles, Rows, ShardFiles, make_records
 from pipeline.corpus.shard_plan import plan_shards
 from pipeline.corpus.tokenizing import DEFAULT_TOKENS, find_tokenizer, tokenizer_file
@@ -28,12 +30,13 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.files import FileFact, json_lines, read_jsonl
 from pipeline.records import RECORD
 from pipeline.run import StageRun, open_run
-from pipeline.workspace import Workspace
+from pipeline.workspace import RECORD_SUFFIXES, Workspace
 
 VERSION = 3
 REPORT = "report.jsonl"
 DOCUMENTS = "documents.jsonl"
 SHOWN_LEAKS = 10
+SHOWN_UNREAD = 3
 
 Report = dict[str, dict[str, Any]]
 
@@ -84,6 +87,8 @@ def chunk(
         raise PipelineError(
             f"{workspace.directory('preprocess')} has no texts.", "Run `pipeline preprocess` first."
         )
+    check_names(inputs)
+    warn_of_unread(workspace, inputs)
     found = find_tokenizer(tokenizer) if tokenizer is not None else None
     cutting = Cutting(size, minimum, overlap, tokenizer_name=found.name if found else None)
     settings = {
@@ -143,9 +148,53 @@ def check_overlap(overlap: int, chunk_size: int) -> None:
         )
 
 
+def check_names(inputs: Sequence[Path]) -> None:
+    """Raise PipelineError for a name that is not UTF-8, and for two files of one document."""
+    texts = {path.stem: path for path in inputs if path.suffix == ".txt"}
+    for path in inputs:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError as error:
+            raise PipelineError(
+                f"The name of {path.name!a} is not UTF-8.", "Rename the file."
+            ) from error
+        other = texts.get(bare_name(path.name)) if kind_of(path.name) else None
+        if other is not None:
+            raise PipelineError(
+                f"{other} and {path} would be one document: {other.stem}.", "Rename one of them."
+            )
+
+
+def warn_of_unread(workspace: Workspace, inputs: Sequence[Path]) -> None:
+    """Warn of texts and records that lie elsewhere or are named otherwise than stage 2 does it."""
+    directory, read = workspace.directory("preprocess"), set(inputs)
+    unread = [
+        ascii(name.as_posix())[1:-1]
+        for path in sorted(directory.rglob("*"))
+        if path.name.lower().endswith((".txt", *RECORD_SUFFIXES))
+        and path not in read
+        and (name := path.relative_to(directory)).parts[0] != "rejected"
+        and not any(part.startswith(".") for part in name.parts)
+        and path.is_file()
+    ]
+    if unread:
+        shown = ", ".join(unread[:SHOWN_UNREAD]) + (", ..." if len(unread) > SHOWN_UNREAD else "")
+        warn(
+            f"{len(unread):,} files in {directory} are not read ({shown}): texts end in .txt, in "
+            "small letters, and lie in the directory itself."
+        )
+
+
 def read_report(inputs: Sequence[Path]) -> Report:
-    """What stage 2 says of each file, by file name."""
+    """What stage 2 says of each file, by file name.
+
+    Raises PipelineError naming file and field for what it cannot say.
+    """
     rows = [row for path in inputs if path.name == REPORT for row in read_jsonl(path)]
+    for row in rows:
+        About.of(row, "")
+        if isinstance(row.get("authors"), str):
+            row["authors"] = [row["authors"]]
     return {str(row.get("file")): row for row in rows}
 
 

@@ -32,7 +32,7 @@ from pipeline.run import StageRun, open_run
 from pipeline.settings import nearest
 from pipeline.workspace import Workspace
 
-VERSION = 3
+VERSION = 4
 DOCUMENTS = "documents.jsonl"
 MOST_NAMED = 1000  # documents among which the one most like a mistyped name is looked for
 
@@ -124,7 +124,9 @@ def dataset_of(workspace: Workspace, inputs: list[Path], settings: dict[str, Any
     rows = [row for path in inputs if path.name == DOCUMENTS for row in read_jsonl(path)]
     known = [str(row.get("document_id")) for row in rows]
     for name in settings["allow_mentions"]:
-        if known and name not in known:
+        # A file that a person wrote or edited there can be allowed as well, such as the card.
+        is_file = (workspace.directory("upload") / name).is_file()
+        if known and name not in known and not is_file:
             hint = nearest(name, known) if len(known) <= MOST_NAMED else None
             raise UsageError(f"--allow-mentions {name}: there is no such document.", hint)
     scans = known_scans(workspace, "upload", VERSION)

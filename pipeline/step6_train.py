@@ -32,9 +32,10 @@ from pipeline.training.base_model import (
     check_base_model,
     resolve_base_model,
 )
-from pipeline.training.data import Sample
 from pipeline.training.settings import DEFAULT_PROMPT, TrainSettings
 from pipeline.training.sources import (
+    check_kind,
+    check_template,
     choose_kind,
     files_at,
     files_in,
@@ -46,7 +47,7 @@ from pipeline.training.trainer import show as show_training
 from pipeline.training.trainer import train as train_adapter
 from pipeline.workspace import Workspace
 
-VERSION = 2
+VERSION = 3
 DATA = "Data"
 LENGTH = "Length"
 LEARNING = "Learning"
@@ -271,27 +272,50 @@ def dataset_files(
 
     Raises PipelineError if there are none, UsageError for a revision of something local.
     """
-    place = Path(dataset or workspace.directory("upload")).expanduser()
-    if revision and (dataset is None or place.exists() or is_address(dataset)):
-        raise UsageError("--dataset-revision is for a dataset from the Hub.")
+    check_dataset(dataset, revision)
     if dataset is None:
         return workspace.inputs("train")
+    place = Path(dataset).expanduser()
     if place.exists():
         return files_in(place)
     if is_address(dataset):
         return files_at(dataset, workspace.cache)
-    if not is_dataset_id(dataset):
-        raise PipelineError(
-            f"--dataset {dataset} is not there.",
-            "Give a folder, a file, a glob, a URL, or a Hub id such as roneneldan/TinyStories.",
-        )
     return files_in(fetch_dataset(dataset, revision=revision))
 
 
-def read_splits(files: list[Path], seed: int) -> tuple[list[Sample], list[Sample]]:
-    """The samples of a dataset of one kind: those to train on, and those held out."""
-    kind, chosen = choose_kind(files)
-    return read_samples(chosen, kind, seed)
+def check_dataset(dataset: str | None, revision: str | None) -> None:
+    """Raise PipelineError if --dataset names nothing that there can be, UsageError for a revision
+    of something local.
+    """
+    is_there = dataset is not None and Path(dataset).expanduser().exists()
+    if revision and (dataset is None or is_there or is_address(dataset)):
+        raise UsageError("--dataset-revision is for a dataset from the Hub.")
+    if dataset is None or is_there or is_address(dataset) or is_dataset_id(dataset):
+        return
+    raise PipelineError(
+        f"--dataset {dataset} is not there.",
+        "Give a folder, a file, a glob, a URL, or a Hub id such as roneneldan/TinyStories.",
+    )
+
+
+def check_data_options(
+    data_dir: Path, dataset: str | None, revision: str | None, kind: str, chat_template: str | None
+) -> None:
+    """Raise UsageError or PipelineError for what can be refused before there is any dataset.
+
+    Of a dataset on this disk it is found out whether it holds samples of `kind`; nothing is
+    downloaded.
+    """
+    check_kind(kind)
+    if chat_template is not None and kind not in ("auto", "chat"):
+        raise UsageError(f"--chat-template is for chats, and --kind is {kind}.")
+    check_template(chat_template)
+    place = Path(dataset).expanduser() if dataset else None
+    if place and not place.exists() and place.resolve().is_relative_to(data_dir.resolve()):
+        return  # an earlier stage may make it
+    check_dataset(dataset, revision)
+    if place and place.exists() and not place.resolve().is_relative_to(data_dir.resolve()):
+        choose_kind(files_in(place), kind)
 
 
 def print_examples(examples: list[list[tuple[str, bool]]]) -> None:

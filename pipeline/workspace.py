@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,8 @@ class Workspace:
     def inputs(self, stage: str) -> list[Path]:
         """What the stage would read now, sorted.
 
-        Raises PipelineError if the stage before it has not run, or was stopped half-way.
+        Raises PipelineError if the stage before it has not run, or was stopped half-way, or if one
+        of its files is gone that is no document that a person may delete.
         """
         before = STAGES[stage].reads
         if before is None:
@@ -192,6 +194,14 @@ class Workspace:
             raise PipelineError(
                 f"{self.directory(before)} is unfinished.", f"Run `pipeline {before}` again first."
             )
+        for name in sorted(record.outputs) if record is not None else ():
+            path = self.directory(before) / name
+            if (
+                is_taken(STAGES[stage], name)
+                and not is_document(STAGES[before], name)
+                and not path.is_file()
+            ):
+                raise PipelineError(f"{path} is missing.", f"Run `pipeline {before}` again first.")
         if not files:
             raise PipelineError(
                 f"{self.directory(before)} has nothing to {stage}.",
@@ -264,6 +274,14 @@ class Workspace:
 def is_document(stage: Stage, name: str) -> bool:
     """Whether an output is a document that a person may delete, rather than an account of them."""
     return stage.curated and name.endswith((".txt", *RECORD_SUFFIXES)) and "/" not in name
+
+
+def is_taken(stage: Stage, name: str) -> bool:
+    """Whether the stage wants a file of this name; `*` does not mean folders."""
+    return any(
+        name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
+        for pattern in stage.takes
+    )
 
 
 def as_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from pipeline import chain
 from pipeline.books.sample import sample_library
 from pipeline.errors import PipelineError, Stopped, UsageError
+from pipeline.step6_train import check_data_options
 from tests.chain import pipeline
 from tests.gutendex_server import GutendexServer
 
@@ -145,6 +146,10 @@ def test_pushing_without_a_token_is_refused_before_any_work(tmp_path: Path) -> N
         ("--learning-rate", "-1"),
         ("--minimum-size", "8000"),
         ("--repo-id", "a/b/c"),
+        ("--kind", "poem"),
+        ("--dataset", "./no-such-table.jsonl"),
+        ("--dataset-revision", "v9"),
+        ("--chat-template", "no-such.jinja"),
     ],
 )
 def test_all_refuses_a_late_stages_option_before_any_work(
@@ -152,8 +157,23 @@ def test_all_refuses_a_late_stages_option_before_any_work(
 ) -> None:
     result = pipeline("all", option, value, "--data-dir", tmp_path / "data", code=None)
     assert result.returncode in {1, 2}
-    assert value in result.stderr
+    assert (option if option == "--dataset-revision" else value) in result.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_options_of_the_data_are_checked_before_there_is_any(tmp_path: Path) -> None:
+    data, tales = tmp_path / "data", tmp_path / "tales.jsonl"
+    tales.write_text('{"text": "The lamp went out."}\n')
+    template = tmp_path / "chat.jinja"
+    template.write_text("{% for message in messages %}")
+    check_data_options(data, str(tales), None, "text", None)
+    check_data_options(data, str(data / "4_dataset"), None, "auto", None)  # made by then
+    with pytest.raises(PipelineError, match="The dataset has no chats; it has texts"):
+        check_data_options(data, str(tales), None, "chat", None)
+    with pytest.raises(UsageError, match=r"chat\.jinja is no Jinja template"):
+        check_data_options(data, None, None, "auto", str(template))
+    with pytest.raises(UsageError, match="--chat-template is for chats, and --kind is text"):
+        check_data_options(data, None, None, "text", "plain")
 
 
 def prepared(tmp_path: Path) -> Path:

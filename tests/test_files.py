@@ -130,3 +130,12 @@ def test_a_bad_json_line_is_named(tmp_path: Path) -> None:
 )
 def test_a_full_disk_is_recognised_whoever_reports_it(error: Exception, expected: bool) -> None:
     assert is_disk_full(error) is expected
+
+
+def test_lines_that_are_no_utf_8_are_named_and_a_mark_of_order_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n{"a": 2}\n')
+    assert read_jsonl(path) == [{"a": 1}, {"a": 2}]
+    path.write_bytes(b'{"a": 1}\n{"a": "\xff"}\n')
+    with pytest.raises(PipelineError, match=r"rows\.jsonl:2 is not UTF-8 text"):
+        read_jsonl(path)

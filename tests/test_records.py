@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.corpus.record_files import read_records
 from pipeline.errors import PipelineError
 from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import preprocess
 from pipeline.step3_chunk import chunk
 from pipeline.step4_upload import upload
-from pipeline.step6_train import read_splits
+from pipeline.training.sources import choose_kind, read_samples
 
 PAIRS = [{"prompt": f"Question {n}?", "completion": f" Answer {n}.\r\n"} for n in range(200)]
 CHATS = [
@@ -107,6 +108,13 @@ def test_a_line_that_was_spoiled_by_hand_is_named(tmp_path: Path) -> None:
         chunk(data)
 
 
+def test_a_line_too_deep_for_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "qa.completion.jsonl"
+    path.write_text('{"prompt": "P", "completion": "C"}\n' + "[" * 200_000 + "\n")
+    with pytest.raises(PipelineError, match=r"qa\.completion\.jsonl:2: it is not JSON"):
+        list(read_records(path))
+
+
 def test_records_that_a_person_mended_are_used(tmp_path: Path) -> None:
     data = tmp_path / "data"
     prepare(data, jsonl(tmp_path / "qa.jsonl", PAIRS))
@@ -126,7 +134,8 @@ def folder(path: Path, texts: int) -> Path:
 
 
 def documents(data: Path) -> tuple[list[Any], list[Any]]:
-    return read_splits(sorted((data / "4_dataset" / "data").glob("*.parquet")), seed=0)
+    kind, files = choose_kind(sorted((data / "4_dataset" / "data").glob("*.parquet")))
+    return read_samples(files, kind, seed=0)
 
 
 def test_weights_reach_the_training_and_no_source_is_held_out_whole(tmp_path: Path) -> None:

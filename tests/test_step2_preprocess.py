@@ -1,6 +1,8 @@
 """Stage 2 as a whole: what is written, left out, counted, and what the next run does again."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 
 from pipeline.books.boilerplate import tidy_lines
 from pipeline.books.decoding import decode
+from pipeline.corpus.ledger import account
 from pipeline.errors import PipelineError, UsageError
 from pipeline.preprocessing import texts as texts_module
 from pipeline.preprocessing.recipe import Result, Task
+from pipeline.run import StageRun
 from pipeline.step2_preprocess import preprocess
 from tests.books.wrappings import FINNISH, FOOTERS, HEADERS, PROSE, book
 from tests.chain import contents, killed_at
@@ -44,6 +48,10 @@ class Shelf:
     def put(self, **texts: str) -> None:
         for name, text in texts.items():
             (self.raw / f"{name}.txt").write_text(text)
+
+    def know(self, *rows: dict[str, Any]) -> None:
+        """Give stage 1 a catalogue."""
+        (self.raw / "catalog.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def run(self, **options: Any) -> None:
         preprocess(self.root, **{"jobs": 1} | options)
@@ -387,6 +395,185 @@ def test_an_edit_is_kept_and_its_mentions_are_counted(shelf: Shelf) -> None:
     assert shelf.report()["a"]["mentions"] == 1
 
 
+# --- a person's hand ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cause", ["rejected", "duplicate"])
+def test_a_text_put_in_where_one_was_left_out_is_a_persons(
+    shelf: Shelf, cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = "A few words." if cause == "rejected" else tale(1)
+    shelf.put(a=tale(1), c=raw)
+    shelf.run()
+    assert shelf.verdicts() == {"a": "kept", "c": cause}
+    mine = f"I found it at Project Gutenberg.\n\n{tale(7)}"
+    (shelf.made / "c.txt").write_text(mine)
+    capsys.readouterr()
+    shelf.run()
+    assert "c.txt:1: speaks of Project Gutenberg" in capsys.readouterr().err
+    row = shelf.report()["c"]
+    assert (row["verdict"], row["mentions"], row["characters_in"]) == ("kept", 1, len(raw))
+    assert account(row, len(mine))["characters_in"] == len(raw)
+    before = shelf.contents()
+    shelf.run()
+    assert shelf.contents() == before
+    assert "up to date" in capsys.readouterr().err
+    shelf.put(a=tale(7))  # the person's copy stays, and the raw one gives way
+    shelf.run()
+    assert shelf.verdicts() == {"a": "duplicate", "c": "kept"}
+    assert (shelf.made / "c.txt").read_text() == mine
+    shelf.put(a=tale(2))
+    shelf.run(overwrite_edited=True)
+    assert shelf.verdicts() == {"a": "kept", "c": "rejected" if cause == "rejected" else "kept"}
+    assert not (shelf.made / "c.txt").exists() or (shelf.made / "c.txt").read_text() != mine
+
+
+def test_a_duplicate_that_a_person_copied_back_stays(shelf: Shelf) -> None:
+    shelf.put(a=tale(1), b=tale(1), c=tale(2))
+    shelf.run()
+    (shelf.made / "b.txt").write_bytes((shelf.made / "a.txt").read_bytes())
+    shelf.run()
+    assert shelf.verdicts() == {"a": "duplicate", "b": "kept", "c": "kept"}
+    shelf.put(c=tale(3))
+    shelf.run()
+    assert shelf.kept() == ["b", "c"]
+
+
+def test_a_text_put_in_before_the_first_run_is_a_persons_too(shelf: Shelf) -> None:
+    shelf.put(a="A few words.", b=tale(2))
+    shelf.made.mkdir()
+    (shelf.made / "a.txt").write_text("Mine.\n")
+    shelf.run()
+    assert shelf.verdicts() == {"a": "kept", "b": "kept"}
+    assert not (shelf.made / "rejected").exists()
+    assert account(shelf.report()["a"], 6)["by_hand"] == 6
+
+
+def test_asked_to_overwrite_the_stage_takes_its_place_back(shelf: Shelf) -> None:
+    shelf.put(a=tale(1), c="A few words.")
+    shelf.run()
+    (shelf.made / "c.txt").write_text(tale(7))
+    shelf.run(dry_run=True, overwrite_edited=True)
+    assert (shelf.made / "c.txt").exists()
+    shelf.run(overwrite_edited=True)
+    assert shelf.verdicts() == {"a": "kept", "c": "rejected"}
+    assert not (shelf.made / "c.txt").exists()
+
+
+def test_a_renamed_text_is_not_lost_to_its_edited_former_self(shelf: Shelf) -> None:
+    shelf.put(old=tale(1), b=tale(2))
+    shelf.run()
+    (shelf.made / "old.txt").write_text((shelf.made / "old.txt").read_text() + "\nMine.\n")
+    (shelf.raw / "old.txt").rename(shelf.raw / "new.txt")
+    shelf.run(overwrite_edited=True)
+    assert shelf.kept() == ["b", "new"]
+    assert shelf.verdicts() == {"b": "kept", "new": "kept"}
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.completion.jsonl"])
+def test_what_the_catalogue_says_now_is_true_of_an_edited_document(shelf: Shelf, name: str) -> None:
+    shelf.put(a=tale(1), b=tale(2))
+    (shelf.raw / "a.completion.jsonl").write_text('{"prompt": "Who?", "completion": "She."}\n')
+    shelf.know({"file": name, "rights": "Public domain", "title": "One", "source": "shelf"})
+    shelf.run()
+    with (shelf.made / name).open("a") as file:
+        file.write('{"prompt": "Mine", "completion": "Yes."}\n')
+    rights = {"file": name, "rights": "In copyright", "authors": "Me", "languages": ["fre"]}
+    shelf.know(rights)
+    shelf.run()
+    rows = (shelf.made / "report.jsonl").read_text().splitlines()
+    (row,) = (row for row in map(json.loads, rows) if row["file"] == name)
+    assert (row["rights"], row["authors"], row["language"]) == ("In copyright", ["Me"], "fr")
+    assert (row["title"], row["source"]) == ("One", "shelf")
+    shelf.know()
+    shelf.run()
+    rows = (shelf.made / "report.jsonl").read_text().splitlines()
+    (row,) = (row for row in map(json.loads, rows) if row["file"] == name)
+    assert row["rights"] is None
+
+
+def test_killed_while_it_takes_a_text_away_it_does_not_blame_a_person(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.put(a=tale(1), b=tale(2, paragraphs=10))
+    shelf.run()
+    remove = StageRun._remove_unwanted
+
+    def killed(run: StageRun) -> None:
+        remove(run)
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(StageRun, "_remove_unwanted", killed)
+        shelf.run(minimum_words=400)
+    assert shelf.kept() == ["a"]
+    shelf.run(minimum_words=400)
+    assert shelf.verdicts() == {"a": "kept", "b": "rejected"}
+    shelf.run()
+    assert shelf.kept() == ["a", "b"]
+
+
+def test_a_sentence_that_a_person_wrote_in_does_not_bind_the_next_raw_text(shelf: Shelf) -> None:
+    shelf.put(a=tale(1), b="A few words.")
+    shelf.run()
+    (shelf.made / "rejected" / "b.txt").write_text("Ask Anna for another copy.")
+    shelf.run(force=True)
+    assert shelf.verdicts()["b"] == "rejected"
+    shelf.put(b=tale(2))
+    shelf.run()
+    assert shelf.verdicts()["b"] == "kept"
+    assert (shelf.made / "rejected" / "b.txt").read_text() == "Ask Anna for another copy."
+    before = shelf.contents()
+    shelf.run()
+    assert shelf.contents() == before
+
+
+def test_the_summary_counts_only_what_is_still_a_persons(
+    shelf: Shelf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shelf.put(a=tale(1), b=tale(2))
+    shelf.run()
+    (shelf.made / "a.txt").unlink()
+    (shelf.made / "b.txt").write_text("Mine.")
+    capsys.readouterr()
+    shelf.run()
+    assert "; 1 edited by hand; 1 deleted by hand" in capsys.readouterr().err
+    shelf.run(restore_deleted=True)
+    out = capsys.readouterr().err
+    assert "; 1 edited by hand" in out and "deleted by hand" not in out
+    shelf.run(overwrite_edited=True)
+    assert "edited by hand" not in capsys.readouterr().err
+    assert shelf.kept() == ["a", "b"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+def test_a_file_name_that_is_no_utf_8_is_rejected_by_name(shelf: Shelf) -> None:
+    shelf.put(a=tale(1), b=tale(2))
+    (shelf.raw / os.fsdecode(b"bad\xff.txt")).write_text(tale(3))
+    (shelf.raw / os.fsdecode(b"short\xff.txt")).write_text("<html><body>" + "<p>x</p>" * 50)
+    shelf.run()
+    assert sorted(shelf.verdicts().values()) == ["kept", "kept", "rejected", "rejected"]
+    sentence = "bad?.txt was rejected: its file name is not UTF-8: give it another.\n"
+    assert (shelf.made / "rejected" / os.fsdecode(b"bad\xff.txt")).read_text() == sentence
+    before = shelf.contents()
+    shelf.run()
+    assert shelf.contents() == before
+
+
+def test_a_catalogue_that_a_person_wrote_is_understood_or_named(shelf: Shelf) -> None:
+    shelf.put(a=tale(1))
+    row = {"file": "a.txt", "title": 1984, "authors": "Ann", "languages": "eng", "rights": True}
+    catalog = shelf.raw / "catalog.jsonl"
+    catalog.write_bytes(b"\xef\xbb\xbf" + json.dumps(row).encode())
+    shelf.run(keep_languages="en")
+    made = shelf.report()["a"]
+    facts = [made[name] for name in ("title", "authors", "language", "rights")]
+    assert facts == ["1984", ["Ann"], "en", "True"]
+    catalog.write_bytes(b'{"file": "b.txt"}\n{"file": "a.txt", "title": "caf\xe9"}\n')
+    with pytest.raises(PipelineError, match=r"catalog\.jsonl:2 is not UTF-8"):
+        shelf.run()
+
+
 # --- looking only ---------------------------------------------------------------------------------
 
 
@@ -468,6 +655,22 @@ def test_a_rejected_text_is_shown_with_its_reason(
     shelf.put(a="<html><body>" + "<p>x</p>" * 50)
     shelf.run(show="a")
     assert "It is rejected: it is a web page" in capsys.readouterr().out
+
+
+def test_show_says_when_a_text_would_be_left_out_and_why(
+    shelf: Shelf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shelf.put(a=tale(1), b=tale(1), c="A few words.")
+    shelf.run(show="c")
+    assert "It is left out: it has" in capsys.readouterr().out
+    shelf.run(show="a", keep_languages="fr")
+    assert "It is left out: its language is en, and fr is wanted" in capsys.readouterr().out
+    shelf.run()
+    capsys.readouterr()
+    shelf.run(show="a")
+    assert "left out" not in capsys.readouterr().out
+    shelf.run(show="b")
+    assert "b.txt was left out: its text is the same as that of a.txt." in capsys.readouterr().out
 
 
 # --- the account ----------------------------------------------------------------------------------

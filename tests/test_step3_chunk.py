@@ -1,6 +1,7 @@
 """Stage 3: documents in, chunks out; only what changed is made again; every character counted."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -412,3 +413,59 @@ def test_every_character_of_real_books_is_accounted_for_whatever_a_person_does(
     assert deleted not in found
     assert total["removed"]["deleted"] > 0
     assert documents(data) == {name.removesuffix(".txt"): text for name, text in texts.items()}
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"caf\xe9.chat.jsonl"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, name: bytes) -> None:
+    folder = shelve(tmp_path, {"a": "It was late.\n"})
+    try:
+        (folder / os.fsdecode(name)).write_text("x")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(PipelineError, match=r"The name of 'caf.*' is not UTF-8") as error:
+        chunk(tmp_path)
+    assert error.value.hint == "Rename the file."
+    str(error.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("weight", "x"), ("weight", True), ("weight", float("nan")), ("title", ["a"]),
+     ("authors", 7), ("authors", [None]), ("rights", {}), ("language", 1)],
+)  # fmt: skip
+def test_a_report_that_says_what_cannot_be_is_refused(
+    tmp_path: Path, field: str, value: Any
+) -> None:
+    shelve(tmp_path, {"a": "It was late.\n", "b": "Dawn.\n"}, b={field: value})
+    with pytest.raises(PipelineError, match=rf'report\.jsonl: "{field}" of b\.txt is '):
+        chunk(tmp_path)
+
+
+def test_authors_in_one_string_are_one_author(tmp_path: Path) -> None:
+    shelve(tmp_path, {"a": book(1, 3000), "b": book(2, 3000)}, a={"authors": "Mary Shelley"})
+    chunk(tmp_path)
+    mine = [row["authors"] for row in rows(tmp_path) if row["document_id"] == "a"]
+    assert mine[0] == ["Mary Shelley"]
+    assert lines(tmp_path)["a.txt"]["authors"] == ["Mary Shelley"]
+
+
+def test_texts_that_are_not_read_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shelve(tmp_path, {"a": book(1, 3000), "b": book(2, 3000)})
+    for name in ("C.TXT", "more/d.txt", "rejected/e.txt", ".hidden/f.txt", "picture.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    for _ in range(2):
+        chunk(tmp_path)
+        said = capsys.readouterr().err
+        assert said.count("are not read (C.TXT, more/d.txt)") == 1
+        assert "2 files in" in said
+
+
+def test_a_text_and_records_of_one_name_are_refused(tmp_path: Path) -> None:
+    folder = shelve(tmp_path, {"letters": "It was late.\n"})
+    (folder / "letters.completion.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    said = r"letters\.txt and .*letters\.completion\.jsonl would be one document"
+    with pytest.raises(PipelineError, match=said):
+        chunk(tmp_path)

@@ -337,6 +337,59 @@ def test_a_file_that_a_person_put_there_is_searched_too(data: Path, hub: HubServ
     assert hub.requests == []
 
 
+def test_rights_are_those_of_the_files_that_would_be_sent(
+    data: Path, hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload(data)
+    row = {"text": "Mine.\n", "document_id": "new", "rights": "© 2003 A. Author"}
+    mine = data / "4_dataset" / "extra.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), mine)
+    for dry_run in (True, False):
+        with pytest.raises(PipelineError, match=r"1 text \(new\) is marked as under copyright"):
+            upload(data, repo_id="ada/books", dry_run=dry_run)
+    assert hub.requests == []
+    pq.write_table(pa.Table.from_pylist([row | {"rights": None}]), mine)
+    capsys.readouterr()
+    upload(data, repo_id="ada/books")
+    assert "The rights in 1 documents are unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["README.md", "notes.txt"])
+def test_what_a_person_wrote_beside_the_data_is_searched_too(
+    data: Path, hub: HubServer, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    upload(data)
+    path = data / "4_dataset" / name
+    before = path.read_text() if path.is_file() else ""
+    path.write_text(before + "Thanks to Project Gutenberg.\n")
+    line = len(path.read_text().splitlines())
+    for dry_run in (True, False):
+        with pytest.raises(PipelineError, match="refers to Project Gutenberg"):
+            upload(data, repo_id="ada/books", dry_run=dry_run)
+        assert f"4_dataset/{name}:{line}: " in capsys.readouterr().err
+    assert hub.requests == []
+    upload(data, repo_id="ada/books", allow_mentions=[name])
+    assert DATASET in hub.repos
+
+
+def test_where_books_come_from_is_no_reference_in_a_card(data: Path, hub: HubServer) -> None:
+    source = "https://www.gutenberg.org/ebooks/84"
+    chunked(data, {"train": TALES, "validation": HELD_OUT}, source=source)
+    upload(data, repo_id="ada/books")
+    card = data / "4_dataset" / "README.md"
+    assert source in card.read_text()
+    card.write_text(card.read_text() + "My words.\n")
+    chunked(data, {"train": TALES}, source=source)
+    (data / "3_chunks" / "validation-00000-of-00001.parquet").unlink()
+    upload(data, repo_id="ada/books")
+
+
+def test_the_name_of_the_dataset_is_searched_too(data: Path, hub: HubServer) -> None:
+    with pytest.raises(PipelineError, match="--dataset-name"):
+        upload(data, repo_id="ada/books", dataset_name="Books of Project Gutenberg")
+    assert hub.requests == []
+
+
 def test_a_push_makes_the_repository_hold_the_directory(data: Path, hub: HubServer) -> None:
     upload(data, repo_id="ada/books", private=False)
     there = hub.files(*DATASET)

@@ -1,6 +1,7 @@
 """Stage 6 on what stages 1 to 4 made of records and texts, and what stages 7 and 8 make of that."""
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +127,8 @@ def test_texts_of_a_dataset_are_as_before_and_books_are_not_read(
     data, texts = tmp_path / "data", tmp_path / "texts"
     texts.mkdir()
     for n in range(6):
-        (texts / f"{n}.txt").write_text("".join(f"{n}.{k}. {TALE}" for k in range(30)))
+        words = random.Random(n).sample(TALE.split() * 90, k=30 * len(TALE.split()))
+        (texts / f"{n}.txt").write_text(" ".join(words) + "\n")
     acquire(data, source=[str(texts)])
     preprocess(data)
     chunk(data)

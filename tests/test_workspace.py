@@ -246,6 +246,17 @@ def test_a_stage_before_its_input_names_the_command_to_run(tmp_path: Path) -> No
     assert error.value.hint == "Run `pipeline preprocess` first."
 
 
+def test_a_missing_file_of_the_stage_before_is_named(workspace: Workspace) -> None:
+    shout(workspace)
+    join(workspace)
+    (workspace.directory("preprocess") / "alpha.txt").unlink()
+    assert len(workspace.inputs("chunk")) == 2, "a person may delete a document"
+    (workspace.directory("chunk") / "all.parquet").unlink()
+    with pytest.raises(PipelineError, match=r"all\.parquet is missing") as error:
+        workspace.inputs("upload")
+    assert error.value.hint == "Run `pipeline chunk` again first."
+
+
 def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")

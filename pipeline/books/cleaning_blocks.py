@@ -184,7 +184,16 @@ _ODD_OPENINGS = "\n\t\r\x0b\x0c\x85\xa0\u2028\u2029\u3000"
 _NOTE_BRACKET = re.compile(
     rf"\[[\s_*]*(?:{_NOTE_WORDS}|transcriber:|T\.?N\.?:|\*\*(?=[^\]*]))", re.I
 )
-_NOTE_PARAGRAPH = re.compile(rf"[\s_*=]*(?:{_NOTE_WORDS})[\s_*:.=\-–—]*", re.I)
+# Behind the words something must part them from what follows: "Transcriber's notes lay on the desk"
+# is a story.
+_NOTE_PARAGRAPH = re.compile(
+    rf"[\s_*=]*(?:{_NOTE_WORDS})(?=[ _*]*(?:[:.=\-–—\n\]]|\Z))[\s_*:.=\-–—\]]*", re.I
+)
+# An entry of a list of corrections: "Page 12: teh -> the".
+_CORRECTION = re.compile(
+    r"[\W_]*(?:pp?\.|pg\.?|page|line|chapter|footnote|note|s\.|seite)\s*\d|[^\n]{0,200}?(?:->|=>|→)",
+    re.I,
+)
 _NOTE_BOX = re.compile(r"^[ ]*\+[-=]{4,}\+?[ ]*\n(?:[ ]*\|[^\n]*\n)+[ ]*\+[-=]{4,}\+?[ ]*$", re.M)
 _RULE = re.compile(r"[ ]*(?:[-=_*][ ]*){3,}\Z")
 # A note that does not say what it is: "[This text is for users whose readers cannot ..."
@@ -250,10 +259,19 @@ def _note_paragraphs(text: str, covered: set[int]) -> Iterator[Span]:
             yield start, _note_end(text, start, end, match.end() >= end)
 
 
+def _is_note_to_the_end(text: str, position: int) -> bool:
+    """Whether all that follows speaks of the file, or lists corrections."""
+    return all(
+        _NOTE_TALK.search(text, *span) or _CORRECTION.match(text, *span)
+        for span in paragraphs(text, position)
+    )
+
+
 def _note_end(text: str, start: int, end: int, heading_only: bool) -> int:
     """Where a note ends that begins with a paragraph: with the file, at the next gap or rule, else
     with its own paragraph (or the one under its heading)."""
-    if len(text) - start <= _LONGEST_END_NOTE and start >= 0.7 * len(text):
+    is_near_end = len(text) - start <= _LONGEST_END_NOTE and start >= 0.7 * len(text)
+    if is_near_end and (heading_only or _is_note_to_the_end(text, end)):
         return len(text)
     following = list(islice(paragraphs(text, end), _MOST_FOLLOWING))
     note_end = end

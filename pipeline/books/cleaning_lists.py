@@ -208,6 +208,8 @@ def _index_end(text: str, start: int) -> int | None:
     initials: list[str] = []
     for begin, stop in paragraphs(text, start):
         lines = stripped_lines(text, begin, stop)
+        if len(lines) == 1 and _INDEX_HEADING.match(text, begin, stop):
+            break  # the next one, which is looked at by itself
         pages = sum(1 for line in lines if _INDEX_LINE.search(line[-_INDEX_TAIL:]))
         if 3 * pages >= len(lines):  # an entry may run over several lines
             found += pages

@@ -20,6 +20,8 @@ _PROSE = 200  # characters of a paragraph that is no heading
 _MANY_MENTIONS = 8
 _SENTENCE_ENDS = ".!?\"”'»)"
 
+_SAID = re.compile(r"\W{0,4}?[\"“„«][^\"”»]{0,200}[\"”»]\s+[a-z]")
+
 
 class Kind(Enum):
     """What a marker marks."""
@@ -267,13 +269,17 @@ class Page:
             words = self.text[line : line + 60]
             if "*" in words[:20] or words.upper() == words:
                 yield Marker(Kind.START, line, self._title_end(line, match))
-        elif match := self.match(pg.END_LINE, line):
+        elif (match := self.match(pg.END_LINE, line)) and not self._is_said(line):
             firm = "*" in match.group()[:16]
             yield Marker(Kind.END, line, self._title_end(line, match), firm)
         elif match := self.match(pg.SMALL_PRINT_END, line):
             yield Marker(Kind.SMALL_PRINT_END, line, line + match.end())
         elif match := self.match(pg.SMALL_PRINT_START, line):
             yield Marker(Kind.SMALL_PRINT, line, line + match.end())
+
+    def _is_said(self, line: int) -> bool:
+        """Whether somebody in the text says so: `“End of Project Gutenberg!” she cried.`"""
+        return bool(_SAID.match(self.text, line, self.line_end(line)))
 
     def _title_end(self, start: int, match: re.Match[str]) -> int:
         """Where a marker ends: at its closing asterisks, else with its line and those lines in

@@ -8,6 +8,7 @@ from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from pipeline.errors import PipelineError
 from pipeline.files import fingerprint
 
 TRAIN, VALIDATION = "train", "validation"
+REPORT = "2_preprocessed/report.jsonl"  # as messages name it
+_TEXT_FIELDS = ("title", "language", "source", "rights", "work", "collection")
 _NO_LIMIT = 2**62  # a job's split is one file
 
 
@@ -63,18 +66,35 @@ class About:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], document_id: str) -> "About":
-        """From a row of stage 2's report."""
+        """From a row of stage 2's report; its authors may be one string, which is one author.
+
+        Raises PipelineError naming file and field for a value of a kind that it cannot have.
+        """
+        texts = {name: row.get(name) for name in _TEXT_FIELDS}
+        for name, value in texts.items():
+            if value is not None and not isinstance(value, str):
+                raise _bad_field(row, name, "a text")
         weight = row.get("weight")
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if weight is not None and not (is_number and isfinite(weight)):
+            raise _bad_field(row, "weight", "a number")
+        authors = row.get("authors") or ()
+        authors = [authors] if isinstance(authors, str) else authors
+        if not isinstance(authors, list | tuple) or any(not isinstance(a, str) for a in authors):
+            raise _bad_field(row, "authors", "a list of texts")
         return cls(
-            title=row.get("title"),
-            authors=tuple(row.get("authors") or ()),
-            language=row.get("language"),
-            source=row.get("source"),
-            rights=row.get("rights"),
-            work=row.get("work") or document_id,
-            collection=row.get("collection"),
+            **texts | {"work": texts["work"] or document_id},
+            authors=tuple(authors),
             weight=None if weight is None else float(weight),
         )
+
+
+def _bad_field(row: Mapping[str, Any], name: str, wanted: str) -> PipelineError:
+    value = ascii(row.get(name))
+    return PipelineError(
+        f'{REPORT}: "{name}" of {row.get("file")} is {value[:60]}, which is not {wanted}.',
+        "Mend the line in an editor, or run `pipeline preprocess --force`.",
+    )
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,10 @@ ReadText = Callable[[bytes, str], Example]
 _OUR_CHUNKS = {"text", "document_id", "chunk", "char_start"}
 _NOT_DATA = re.compile(  # what stages, and people, put beside the data
     r"(?:stage|proof)\.json|(?:catalog|refused|report|documents|duplicates|quarantine)\.jsonl"
-    r"|(?:readme|licen[cs]e|changelog|notice)\b.*",
+    r"|(?:readme|licen[cs]e|changelog|notice)(?:\.\w+)?",
     re.IGNORECASE,
 )
+_NAMED = 3  # files that a warning names
 _COLUMNS: dict[Shape, tuple[str, ...]] = {
     "text": (*ABOUT_COLUMNS, "text"),
     "completion": ("prompt", "completion"),
@@ -108,6 +109,7 @@ class Sources:
             entry for entry in entries
             if not _NOT_DATA.fullmatch(entry.name)
             and not (is_stage and Path(entry.url).parent.name == "rejected")
+            and not _is_table_of_books(Path(entry.url))
         ]  # fmt: skip
         parquet = [entry for entry in data if table_format(entry.name) == "parquet"]
         tables = [entry for entry in data if table_format(entry.name)]
@@ -117,6 +119,14 @@ class Sources:
             raise PipelineError(
                 f"{folder} has no texts and no tables in it.",
                 "Name a file or a pattern to have it whatever its suffix is.",
+            )
+        kept = {entry.url for entry in found}
+        left = sorted({e.name for e in (*texts, *tables) if e.url not in kept})
+        if left:
+            names = ", ".join(left[:_NAMED]) + (", ..." if len(left) > _NAMED else "")
+            warn(
+                f"{folder}: {len(left):,} files of another kind are left alone ({names}). Name "
+                "them, or a pattern, to have them."
             )
         return found
 
@@ -157,6 +167,14 @@ class Sources:
                 yield as_example(row.value, cast(Shape, shape), self._names)
             except BadExample as error:
                 raise PipelineError(f"{entry.shown}, {row.where}: {error.reason}.") from error
+
+
+def _is_table_of_books(path: Path) -> bool:
+    """Whether this is the table about the documents of a dataset of ours, which has no texts."""
+    root = path.parent.parent
+    return path.parts[-2:] == ("books", "books.parquet") and any(
+        (root / folder).is_dir() for folder in ("data", "completion", "chat")
+    )
 
 
 def _documents(paths: Sequence[Path]) -> Iterator[Example]:
@@ -219,7 +237,7 @@ def write_examples(
                 raise PipelineError(
                     f"Example {count + 1} is a {_shape(example)} and those before it are of the "
                     f"kind {shape}.",
-                    "Convert them one by one.",
+                    "Convert them one by one, with a pattern such as '3_chunks/train-*.parquet'.",
                 )
             writer.write(_row(example, columns))
             size = len(example["text"]) if shape == "text" else len(json.dumps(example))

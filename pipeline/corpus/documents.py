@@ -51,7 +51,7 @@ def find_splits(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     return train, held_out
 
 
-def read_documents(paths: Iterable[Path]) -> Iterator[Document]:
+def read_documents(paths: Iterable[Path], *, null_is_empty: bool = False) -> Iterator[Document]:
     """Read the documents back from Parquet files, in order, each joined again from its chunks.
 
     Rows that continue each other (same document, next chunk, offsets that meet or overlap) are one
@@ -60,6 +60,7 @@ def read_documents(paths: Iterable[Path]) -> Iterator[Document]:
     `document_id`, `chunk` and `char_start` may be anybody's: each row is a document then, its id
     the column `document_id` or `id`, else the number of the row. `collection` and `weight` are read
     where both are there, as words and numbers: many a foreign table has a `weight` of its own.
+    With `null_is_empty` a row that is no chunk and has no text is an empty document.
 
     Raises PipelineError naming the file: if it is missing, damaged or no Parquet, has no column
     `text` or a row without text, or has chunks of a document in the wrong order.
@@ -67,6 +68,8 @@ def read_documents(paths: Iterable[Path]) -> Iterator[Document]:
     joined: _Join | None = None
     last_chunk: dict[str, int] = {}
     for number, (path, row) in enumerate(_rows(paths)):
+        if row["text"] is None and null_is_empty and row.get("chunk") is None:
+            row["text"] = ""
         if row["text"] is None:
             raise PipelineError(
                 f"{path} has a row without text (row {number}).",

@@ -44,7 +44,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 yield as_example(value, kind, _NAMES)
             except BadExample as error:
                 raise _bad(path, number, error.reason) from error
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _bad(path, number, "it is not JSON") from error
 
 

@@ -1,22 +1,34 @@
 """The dataset repository as it is to be: its files, its card, and what the gate says of them."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.files import fingerprint
 from pipeline.hub.books import books_parquet
-from pipeline.hub.card import BOOKS_FILE, CHUNKS_FOLDER, Book, configs, dataset_card
+from pipeline.hub.card import (
+    BOOKS_FILE,
+    CHUNKS_FOLDER,
+    LICENSE_UNKNOWN,
+    Book,
+    configs,
+    dataset_card,
+)
 from pipeline.hub.client import files_to_push
 from pipeline.hub.gate import Judgement, judge
 from pipeline.hub.making import ledger_rows, shown_settings
 from pipeline.hub.repository import Content, scan_all
-from pipeline.hub.scanning import FindMentions, Scan, join_scans
+from pipeline.hub.scanning import FindMentions, Found, Scan, join_scans, scan_text
 from pipeline.workspace import Workspace
 
 CARD = "README.md"
 TOLD_STAGES = ("acquire", "preprocess", "chunk")  # of which the card tells the settings
+# Lines of the card's tables: settings and counts, and where a book is from at the end of its row.
+_TOLD = re.compile(rf"\| (?:(?:{'|'.join(TOLD_STAGES)}) \||characters ).*")
+_SOURCE = re.compile(r"(?<=\|) [^|]*https?://[^|]*\|$")
 
 
 @dataclass
@@ -80,6 +92,9 @@ class Dataset:
 
         records = self.amounts()
         chunks = records.pop(CHUNKS_FOLDER, {})
+        licence = self.settings["licence"]
+        if licence is None and (judgement.unknown or judgement.protected):
+            licence = LICENSE_UNKNOWN  # also where it is a file that says so, and not its row
         first = next((path for paths in self.parts.get(CHUNKS_FOLDER, {}).values()
                       for path in paths), None)  # fmt: skip
         unknown = {"books whose rights are unknown": judgement.unknown} if judgement.unknown else {}
@@ -89,7 +104,7 @@ class Dataset:
             rows=chunks,
             records=records,
             repo_id=self.settings["repo_id"],
-            license=self.settings["licence"],
+            license=licence,
             columns=pq.read_schema(first).names if first else None,
             overlap=bool(self.made_with.get("chunk", {}).get("overlap")),
             settings=self.made_with,
@@ -97,9 +112,8 @@ class Dataset:
         )
 
     def on_disk(self) -> dict[str, Content]:
-        """The Parquet files that a push of the stage's directory would send, whoever made them."""
-        files = files_to_push(self.workspace.directory("upload"))
-        return {name: path for name, path in files.items() if name.endswith(".parquet")}
+        """The files that a push of the stage's directory would send, whoever made them."""
+        return dict(files_to_push(self.workspace.directory("upload")))
 
     def missed_by(self, card: str) -> list[str]:
         """The configurations that a card, edited by hand, does not name as they should be."""
@@ -117,11 +131,36 @@ class Dataset:
     def judgement(self, contents: Mapping[str, Content]) -> Judgement:
         """What the gate says of these files; those that have not changed are not read again."""
         scans = scan_all(self.workspace, contents, self.find_mentions, self.known)
+        scan = join_scans(scans)
+        judgement = self._judge(scan.found, scan.about)
+        texts = {
+            name: content for name, content in contents.items()
+            if isinstance(content, Path) and content.suffix != ".parquet"
+        }  # fmt: skip
+        found = self._found_in_texts(texts, judgement)
+        return self._judge(scan.found | found, scan.about) if found else judgement
+
+    def _judge(self, found: Mapping[str, Found], about: Sequence[Mapping[str, Any]]) -> Judgement:
         return judge(
-            join_scans(scans).found, self.rows, self.find_mentions,
+            found, [*self.rows, *about], self.find_mentions,
             allow_mentions=self.settings["allow_mentions"],
             publish_copyrighted=self.settings["publish_copyrighted"],
         )  # fmt: skip
+
+    def _found_in_texts(self, texts: Mapping[str, Path], judgement: Judgement) -> dict[str, Found]:
+        """References in the name of the dataset, and in files that are no Parquet.
+
+        Of the card only what a person wrote counts: where books come from is no part of them.
+        """
+        found = {"--dataset-name": Found()}
+        name = self.settings["dataset_name"]
+        found["--dataset-name"].add((m.line, m.quote) for m in self.find_mentions(name))
+        if CARD in texts:
+            ours = set(self.card(judgement).splitlines())
+        for name, path in texts.items():
+            shown = partial(_by_hand, ours=ours) if name == CARD else str
+            found[name] = scan_text(path, self.find_mentions, shown)
+        return {name: each for name, each in found.items() if each.count}
 
     def held_back(self, judgement: Judgement) -> list[str]:
         """The list of what must not be published, with the file to mend for each."""
@@ -131,7 +170,16 @@ class Dataset:
             for row in self.rows
             if (name := row.get("document_id"))
         }
+        own = self.workspace.directory("upload")
+        files |= {name: own / name for name in judgement.mentions if (own / name).is_file()}
         return judgement.lines(files, self.workspace.directory("acquire") / "catalog.jsonl")
+
+
+def _by_hand(line: str, ours: Collection[str]) -> str:
+    """A line of the card without what this program wrote, also for an earlier card."""
+    if line.rstrip("\r\n") in ours:
+        return "\n"
+    return _SOURCE.sub("", _TOLD.sub("", line.rstrip("\r\n"))) + "\n"
 
 
 def as_book(row: Mapping[str, Any]) -> Book:

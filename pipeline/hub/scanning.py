@@ -16,6 +16,9 @@ QUOTES = 3  # shown of each document
 LONGEST_QUOTE = 160
 PART_BYTES = 64_000_000
 _BATCH_ROWS = 256  # two megabytes of chunks
+_BATCH_ABOUT = 16_384  # rows without their texts
+_ABOUT = ("document_id", "title", "authors", "rights")  # what the gate reads beside the texts
+_BLOCK = 16_000_000  # bytes of a text file at a time
 
 
 class MentionLike(Protocol):
@@ -57,6 +60,8 @@ class Scan:
     found: dict[str, Found] = field(default_factory=dict)
     begins: tuple[str, int] | None = None
     ends: tuple[str, int, int] | None = None
+    about: list[dict[str, Any]] = field(default_factory=list)
+    """What the rows say of their documents, each once; `document_id` is always there."""
 
     def as_row(self) -> dict[str, Any]:
         """As JSON can express it."""
@@ -67,6 +72,7 @@ class Scan:
             },
             "begins": list(self.begins) if self.begins else None,
             "ends": list(self.ends) if self.ends else None,
+            "about": self.about,
         }
 
     @classmethod
@@ -78,7 +84,8 @@ class Scan:
         }
         begins = (str(row["begins"][0]), int(row["begins"][1])) if row["begins"] else None
         ends = row["ends"]
-        return cls(found, begins, (str(ends[0]), int(ends[1]), int(ends[2])) if ends else None)
+        place = (str(ends[0]), int(ends[1]), int(ends[2])) if ends else None
+        return cls(found, begins, place, [dict(each) for each in row["about"]])
 
 
 Part = tuple[Path, Sequence[int]]  # a Parquet file, and some of its row groups in order
@@ -115,8 +122,25 @@ def scan_parquet(part: Part, find: FindMentions) -> Scan:
     path, groups = part
     with _reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
         names = set(file.schema_arrow.names)
-        scan = _scan_chunks if "text" in names else _scan_records
-        return scan(file, groups, names, find)
+        search = _scan_chunks if "text" in names else _scan_records
+        scan = search(file, groups, names, find)
+        scan.about = _about(file, groups, names)
+        return scan
+
+
+def scan_text(path: Path, find: FindMentions, shown: Callable[[str], str] = str) -> Found:
+    """The references in a file of text; none in one that is no text. `shown` may blank what is not
+    to be looked at in a line."""
+    found, before = Found(), 0
+    with path.open("rb") as file:
+        if b"\0" in file.read(8192):
+            return found
+        file.seek(0)
+        while lines := file.readlines(_BLOCK):
+            text = "".join(shown(line.decode("utf-8", errors="replace")) for line in lines)
+            found.add((before + mention.line, mention.quote) for mention in find(text))
+            before += len(lines)
+    return found
 
 
 @contextmanager
@@ -183,9 +207,32 @@ def _scan_records(file: Any, groups: Sequence[int], names: set[str], find: FindM
     return scan
 
 
-def _rows(file: Any, groups: Sequence[int], columns: list[str]) -> Iterator[dict[str, Any]]:
+def _about(file: Any, groups: Sequence[int], names: set[str]) -> list[dict[str, Any]]:
+    """What the rows say of their documents: each of its kind once, in order."""
+    columns = [name for name in _ABOUT if name in names]
+    rows = _rows(file, groups, columns, _BATCH_ABOUT) if columns else iter([{}])
+    known = dict.fromkeys(
+        tuple(
+            tuple(map(str, value)) if isinstance(value, list) else str(value or "")
+            for value in map(row.get, _ABOUT)
+        )
+        for row in rows
+    )
+    return [
+        {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in zip(_ABOUT, each, strict=True)
+            if value or name == "document_id"
+        }
+        for each in known
+    ]
+
+
+def _rows(
+    file: Any, groups: Sequence[int], columns: list[str], size: int = _BATCH_ROWS
+) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, column by column: a dictionary of each whole row costs more."""
-    for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns):
+    for batch in file.iter_batches(size, row_groups=groups, columns=columns):
         values = [batch.column(name).to_pylist() for name in columns]
         for row in zip(*values, strict=True):
             yield dict(zip(columns, row, strict=True))
@@ -204,6 +251,7 @@ def join_scans(scans: Iterable[Scan]) -> Scan:
             target = joined.found.setdefault(document, Found())
             target.add((line + more, quote) for line, quote in found.first)
             target.count += found.count - len(found.first)
+        joined.about += [each for each in scan.about if each not in joined.about[-1:]]
         joined.begins = joined.begins or scan.begins
         if scan.ends:
             id, end, own = scan.ends

@@ -42,7 +42,8 @@ class DryRun(StageRun):
         return [
             name
             for name in sorted(set(self._outputs) - self._touched)
-            if (self.directory / name).is_file() and not self.is_edited(name)
+            if (self.directory / name).is_file()
+            and (self.overwrites_edited or not self.is_edited(name))
         ]
 
     @contextmanager
@@ -74,6 +75,9 @@ class DryRun(StageRun):
             return False
         self.written.append(output.name)
         return True
+
+    def _note(self, output: Output, written: bool) -> None:
+        """No journal is kept."""
 
     def _begin(self) -> None:
         """Nothing is begun."""

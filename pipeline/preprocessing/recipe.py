@@ -13,10 +13,13 @@ from pipeline.books.quality import Limits, Quality, complaint, measure
 from pipeline.books.sketches import sketch
 from pipeline.errors import UsageError
 from pipeline.files import sha256_bytes
+from pipeline.preprocessing.language_codes import short_code
 
 FROM_CATALOG = (
     "title", "authors", "languages", "rights", "source", "collection", "weight", "segment",
 )  # fmt: skip
+# What the catalogue alone decides, also by saying nothing.
+_CATALOG_ONLY = ("rights", "weight", "segment")
 _NO_LIMITS = Limits(
     minimum_words=0, maximum_symbol_share=1, maximum_repeated_lines=1, minimum_wordlike=0
 )
@@ -63,19 +66,35 @@ class Result:
 
 
 def read_languages(words: str | None) -> tuple[str, ...]:
-    """The codes in a text with commas, sorted. Raises UsageError for what is no ISO 639-1 code."""
-    codes = sorted({word.strip().lower() for word in (words or "").split(",") if word.strip()})
-    for code in codes:
-        if len(code) != 2 or not code.isalpha():
+    """The codes in a text with commas, sorted, of two letters where the language has such a code.
+    Raises UsageError for what is no ISO 639 code."""
+    codes = set()
+    for word in (words or "").split(","):
+        if not word.strip():
+            continue
+        code = short_code(word) if word.strip().isalpha() else None
+        if code is None:
             raise UsageError(
-                f"--keep-languages {code}: no code of a language.", "For example: en,fr"
+                f"--keep-languages {word.strip()}: no code of a language.", "For example: en,fr"
             )
-    return tuple(codes)
+        codes.add(code)
+    return tuple(sorted(codes))
 
 
 def facts_of(known: dict[str, Any]) -> dict[str, Any]:
-    """What the catalogue's row says that the report repeats, and that the outputs depend on."""
-    return {key: known.get(key) for key in FROM_CATALOG}
+    """What the catalogue's row says that the report repeats, and that the outputs depend on.
+
+    A person may have written it: one name is a list of one, and titles and rights are words.
+    """
+    facts = {key: known.get(key) for key in FROM_CATALOG}
+    for key in ("title", "rights"):
+        facts[key] = None if facts[key] is None else str(facts[key])
+    for key in ("authors", "languages"):
+        value = facts[key]
+        if value is not None:
+            several = value if isinstance(value, list) else [value]
+            facts[key] = [str(each) for each in several if each is not None]
+    return facts
 
 
 def clean_text(task: Task) -> Result:
@@ -87,10 +106,8 @@ def clean_text(task: Task) -> Result:
         document = clean_document(raw, unwrap=recipe.unwrap, rules=recipe.rules)
     except Rejected as error:
         return Result(row | from_catalog(about) | rejection(error.reason, error.characters_in))
-    language = _language(document, about, recipe.languages)
-    quality = measure(document.text)
+    language, quality, reason = judge(document, task)
     row |= _description(document, about, language) | {"quality": quality.as_dict()}
-    reason = _reason(quality, language, recipe)
     if reason:
         return Result(row | rejection(reason, document.characters_in))
     data = document.text.encode()
@@ -99,6 +116,22 @@ def clean_text(task: Task) -> Result:
     row |= {"mentions": mentions}
     made = sketch(document.text).to_bytes() if recipe.duplicates != "off" else b""
     return Result(row, data, sha256_bytes(data), made, tuple(warnings))
+
+
+def judge(document: CleanDocument, task: Task) -> tuple[str | None, Quality, str | None]:
+    """A cleaned text's language and quality, and the reason why it is left out, if it is."""
+    wanted, limits = task.recipe.languages, task.recipe.limits or _NO_LIMITS
+    language = _language(document, task.about, wanted)
+    quality = measure(document.text)
+    reason = complaint(quality, language, limits, wanted)
+    if not is_unicode(task.path.name):  # a document bears the name of its file in every table
+        reason = "its file name is not UTF-8: give it another"
+    return language, quality, reason
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a file name can be written as UTF-8: on Linux it may be any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def sketch_text(path: Path) -> Result:
@@ -138,7 +171,16 @@ def rejection(reason: str, characters_in: int) -> dict[str, Any]:
 def from_catalog(about: dict[str, Any]) -> dict[str, Any]:
     """What the report repeats of the catalogue."""
     row = {key: about[key] for key in FROM_CATALOG if key != "languages"}
-    return row | {"authors": about["authors"] or [], "language": (about["languages"] or [None])[0]}
+    return row | {"authors": about["authors"] or [], "language": _catalog_language(about)}
+
+
+def brought_up_to_date(
+    row: dict[str, Any], about: dict[str, Any], wanted: Collection[str] = ()
+) -> dict[str, Any]:
+    """The row of a document that is not made again, with what the catalogue says of it now.
+    `wanted` are languages of which one is enough."""
+    now = from_catalog(about) | {"language": _catalog_language(about, wanted)}
+    return row | {key: value for key, value in now.items() if value or key in _CATALOG_ONLY}
 
 
 def _description(
@@ -164,17 +206,10 @@ def _language(
 ) -> str | None:
     """A text's language: what the catalogue says (of several the one that is asked for), else
     its header, else its words."""
-    given = [str(code).strip().lower().replace("_", "-") for code in about["languages"] or []]
-    codes = [code for code in (word.split("-")[0] for word in given) if _is_code(code)]
-    if codes:
-        return next((code for code in codes if code in wanted), codes[0])
-    return document.language or detect_language(document.text)
+    given = _catalog_language(about, wanted)
+    return given or document.language or detect_language(document.text)
 
 
-def _is_code(word: str) -> bool:
-    """Whether a word can be an ISO 639 code: two letters, or three where a language has no two."""
-    return len(word) in (2, 3) and word.isascii() and word.isalpha()
-
-
-def _reason(quality: Quality, language: str | None, recipe: Recipe) -> str | None:
-    return complaint(quality, language, recipe.limits or _NO_LIMITS, recipe.languages)
+def _catalog_language(about: dict[str, Any], wanted: Collection[str] = ()) -> str | None:
+    codes = [code for code in map(short_code, about["languages"] or []) if code]
+    return next((code for code in codes if code in wanted), codes[0] if codes else None)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.corpus.record_files import bare_name, characters, kind_of, read_records
 from pipeline.files import encode_json
-from pipeline.preprocessing.recipe import facts_of, from_catalog
+from pipeline.preprocessing.recipe import brought_up_to_date, facts_of, from_catalog
 from pipeline.run import StageRun
 
 
@@ -18,7 +18,7 @@ def pass_records(run: StageRun, path: Path, known: dict[str, Any]) -> dict[str, 
     key = run.key(run.workspace.fact(path).sha256, about)
     plan = run.plan(path.name, key)
     if plan != "write":
-        row = dict(run.row(path.name) or {"file": path.name})
+        row = brought_up_to_date(dict(run.row(path.name) or {"file": path.name}), about)
         return row if plan != "deleted" else row | _DELETED
     records = size = 0
     with run.scratch() as folder:

@@ -94,9 +94,12 @@ def summary(run: StageRun) -> str:
     for word, name in (("rejected", "rejected"), ("duplicates left out", "duplicates")):
         if counts.get(name):
             text += f"; {counts[name]} {word}"
-    for word, names in (("edited", run.condition.edited), ("deleted", run.condition.deleted)):
-        if names:
-            text += f"; {len(names)} {word} by hand"
+    edited = 0 if run.overwrites_edited else len(run.condition.edited)
+    # What was found at the start may have been restored since.
+    deleted = len(run.condition.deleted) if run.is_fresh else counts.get("deleted", 0)
+    for word, number in (("edited", edited), ("deleted", deleted)):
+        if number:
+            text += f"; {number} {word} by hand"
     if counts.get("mentions"):
         text += f"; {counts['mentions']} mentions of Project Gutenberg are left"
     return text

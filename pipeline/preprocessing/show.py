@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.books.decoding import decode
 from pipeline.books.document import Rejected, clean_document
 from pipeline.errors import UsageError
-from pipeline.preprocessing.recipe import Recipe
+from pipeline.preprocessing.recipe import Task, judge
 
 # Changes to the white space of nearly every line: told in figures only.
 _QUIET_STEPS = {"whitespace", "unwrap"}
@@ -59,9 +59,11 @@ def find_text(wanted: str, catalog: dict[str, dict[str, Any]], paths: Sequence[P
     raise UsageError(f"--show {wanted}: {len(found)} texts match.", f"Name one: {names}{more}.")
 
 
-def show_text(path: Path, cleaned: Path, recipe: Recipe) -> Iterator[Line]:
-    """The account of cleaning the text `path` anew, line by line; `cleaned` is where the result
-    lies, perhaps edited by hand."""
+def show_text(task: Task, folder: Path) -> Iterator[Line]:
+    """The account of cleaning a text anew, line by line, and whether it would be left out.
+    `folder` is where the result of the last run lies, perhaps edited by hand."""
+    path, recipe = task.path, task.recipe
+    cleaned, note = folder / path.name, folder / "rejected" / path.name
     raw = path.read_bytes()
     steps: list[tuple[str, str, str]] = []
     yield "title", str(path)
@@ -86,6 +88,11 @@ def show_text(path: Path, cleaned: Path, recipe: Recipe) -> Iterator[Line]:
     )
     if cleaned.is_file():
         yield from _by_hand(document.text, cleaned)
+    _, _, reason = judge(document, task)
+    if reason:
+        yield "removed", f"It is left out: {reason}."
+    if note.is_file():
+        yield "note", f"{note}: {note.read_text('utf-8', 'replace').strip()}"
 
 
 def compare(before: str, after: str, origins: Sequence[int]) -> tuple[list[Change], list[int]]:

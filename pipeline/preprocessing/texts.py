@@ -15,7 +15,14 @@ from pipeline.books.duplicates import Duplicates, Entry, Pair, find_duplicates
 from pipeline.console import progress
 from pipeline.files import sha256_bytes
 from pipeline.parallel import map_in_order
-from pipeline.preprocessing.recipe import Recipe, Result, Task, facts_of, work_on
+from pipeline.preprocessing.recipe import (
+    Recipe,
+    Result,
+    Task,
+    brought_up_to_date,
+    facts_of,
+    work_on,
+)
 from pipeline.preprocessing.sketch_cache import SketchCache
 from pipeline.run import StageRun
 from pipeline.workspace import Workspace
@@ -33,7 +40,8 @@ _RELATIONS = {
 class Text:
     """A text of this stage. `state`: "kept", "rejected", "deleted" (by hand), "dropped" (a
     duplicate of another); `fixed`: a person's, or for evaluation, never dropped. `sha256` is that
-    of the cleaned text. A text that a person put into `2_preprocessed` has no `task`."""
+    of the cleaned text. A text that a person put into `2_preprocessed` has no `task`; it is
+    `by_hand` if it bears the name of one of `1_raw` of which this stage has made nothing."""
 
     name: str
     state: str
@@ -42,6 +50,7 @@ class Text:
     row: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     fixed: bool = False
+    by_hand: bool = False
     pair: Pair | None = None
 
     @property
@@ -103,11 +112,16 @@ def apply_duplicates(
         _take(run, text, result, cache)
 
 
-def better_has_changed(workspace: Workspace) -> bool:
-    """Whether a text for which a duplicate was dropped is gone, or was edited, since then."""
+def has_to_choose_again(workspace: Workspace) -> bool:
+    """Whether a person's hand changes which texts are there since the last run: one for which a
+    duplicate was dropped is gone or was edited, or one that was left out was put in."""
     record = workspace.record("preprocess")
-    folder = workspace.directory("preprocess")
-    for output in record.outputs.values() if record else ():
+    folder, raw = workspace.directory("preprocess"), workspace.directory("acquire")
+    outputs = record.outputs if record else {}
+    for note, output in outputs.items():
+        name = note.removeprefix(f"{REJECTED}/")
+        if name not in outputs and (folder / name).is_file() and (raw / name).is_file():
+            return True
         row = output.row or {}
         if row.get("verdict") == "duplicate":
             better = folder / f"{row['kept']}.txt"
@@ -125,15 +139,21 @@ def _look(run: StageRun, task: Task) -> Text:
     key = run.key(run.workspace.fact(task.path).sha256, task.about)
     text = Text(name, "new", task, key, fixed=task.about.get("weight") == 0)
     plan = run.plan(name, key)
-    if plan == "deleted" and (run.row(note) or {}).get("verdict") == "duplicate":
+    if run.row(name) is None and (run.directory / name).is_file():
+        if not run.overwrites_edited:
+            text.by_hand = True
+            return text
+        run.claim(name)
+    if plan == "deleted" and run.row(note) is not None and not run.is_edited(note):
         run.withdraw(name)  # it was this stage that took it away, and was killed over it
         plan = "write"
-    if plan == "write" and run.plan(note, key) in ("current", "edited"):
+    if plan == "write" and run.has(note, key):
         text.row = dict(run.row(note) or {})
         text.state = "dropped" if text.row.get("verdict") == "duplicate" else "rejected"
         text.sha256 = str(text.row.get("sha256", ""))
     elif plan != "write":
-        text.row = dict(run.row(name) or {"file": name, "document_id": task.path.stem})
+        row = dict(run.row(name) or {"file": name, "document_id": task.path.stem})
+        text.row = brought_up_to_date(row, task.about, task.recipe.languages)
         text.state = "deleted" if plan == "deleted" else "kept"
         if plan == "edited":
             text.fixed = True
@@ -143,9 +163,10 @@ def _look(run: StageRun, task: Task) -> Text:
 
 
 def _put_in_by_hand(run: StageRun, names: set[str]) -> Iterator[Text]:
-    """The texts of the stage's directory that come from no file of `1_raw`."""
+    """The texts of the stage's directory that come from no file of `1_raw`, and stay."""
     for path in run.workspace.files("preprocess", ("*.txt",)):
-        if path.name in names or (run.row(path.name) is not None and not run.is_edited(path.name)):
+        goes = run.overwrites_edited or not run.is_edited(path.name)
+        if path.name in names or (run.row(path.name) is not None and goes):
             continue
         row = dict(run.row(path.name) or {})  # edited by hand, and what it came from is gone
         sha256 = run.workspace.fact(path).sha256
@@ -183,9 +204,13 @@ def _take(run: StageRun, text: Text, result: Result, cache: SketchCache) -> None
     if text.state == "dropped":  # only its sketch was wanted
         text.sha256 = result.sha256
         return
+    text.row = text.row | result.row
+    if text.by_hand and (result.data is None or _was_left_out(run, text)):
+        run.warn(f"{run.directory / text.name} was put there by hand and is kept as it is.")
+        _leave_to_person(run, text, cache)
+        return
     for warning in result.warnings:
         run.warn(warning)
-    text.row = text.row | result.row
     text.sha256 = result.sha256
     if text.state != "new":
         return
@@ -193,22 +218,44 @@ def _take(run: StageRun, text: Text, result: Result, cache: SketchCache) -> None
         text.state = "rejected"
         sentence = f"{text.name} was rejected: {text.row['reason']}."
         run.warn(sentence)
-        run.write(f"{REJECTED}/{text.name}", f"{sentence}\n".encode(), text.key, text.row)
+        run.write(f"{REJECTED}/{text.name}", _encode(sentence), text.key, text.row)
         return
     text.state = "kept"
     if not run.write(text.name, result.data, text.key, text.row):
-        text.fixed = True  # a person's file is in the way
-        mine = work_on(run.directory / text.name)
-        cache.add(mine.sha256, mine.sketch)
-        text.row = text.row | mine.row
-        text.sha256 = mine.sha256
+        _leave_to_person(run, text, cache)
+
+
+def _was_left_out(run: StageRun, text: Text) -> bool:
+    """Whether this stage would not have the text: then a file in its place is a person's, even
+    one that is just what would be made."""
+    return run.row(f"{REJECTED}/{text.name}") is not None
+
+
+def _leave_to_person(run: StageRun, text: Text, cache: SketchCache) -> None:
+    """Account for a text in whose place a person's file stands: what was cleaned away of the raw
+    text is in its row, all of it if it would be rejected; the rest is changed by hand."""
+    mine = work_on(run.directory / text.name)
+    cache.add(mine.sha256, mine.sketch)
+    for warning in mine.warnings:
+        run.warn(warning)
+    if text.row["verdict"] == "rejected":
+        removed = {"rejected": {"count": 1, "characters": text.row["characters_in"]}}
+        text.row |= {"verdict": "kept", "reason": None, "removed": removed, "warnings": []}
+    text.row |= mine.row
+    text.state, text.fixed, text.sha256 = "kept", True, mine.sha256
+    run.leave_to_person(text.name, text.key, text.row)
+
+
+def _encode(sentence: str) -> bytes:
+    """A line of UTF-8; a file name may hold what is none."""
+    return f"{sentence}\n".encode(errors="replace")
 
 
 def _drop(run: StageRun, text: Text, pair: Pair, better: Text) -> None:
     """Put a sentence in the place of a duplicate."""
     relation = _RELATIONS.get(pair.relation, _RELATIONS["near"])
     reason = relation.format(kept=better.name, share=f"{pair.share:.1%}")
-    sentence = f"{text.name} was left out: {reason}.\n".encode()
+    sentence = _encode(f"{text.name} was left out: {reason}.")
     row = {
         name: value
         for name, value in text.row.items()

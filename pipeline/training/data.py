@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pipeline.corpus.examples import Shape
+from pipeline.corpus.token_cache import Example
 from pipeline.errors import PipelineError, UsageError
 from pipeline.scoring.bits import HasText
 from pipeline.settings import nearest
@@ -25,13 +26,17 @@ class Sample:
     """Something to train on or to score: {"text"}, {"prompt", "completion"} or {"messages"}.
 
     `collection` is the name of the source that it came from, and `weight` that source's share of
-    the trained tokens: 0 is for evaluation only, None is not weighted.
+    the trained tokens: 0 is for evaluation only, None is not weighted. All editions of one work
+    have the same `work`, where that is known. `end_newlines` are the line ends that were taken off
+    the end of its text.
     """
 
     id: str
     content: Mapping[str, Any]
     collection: str | None = None
     weight: float | None = None
+    work: str | None = None
+    end_newlines: int = 0
 
     @property
     def text(self) -> str:
@@ -51,8 +56,17 @@ def as_sample(document: HasText | Sample) -> Sample:
     if isinstance(document, Sample):
         return document
     return Sample(
-        document.id, {"text": document.text}, collection_of(document), _weight_of(document)
+        document.id,
+        {"text": document.text},
+        collection_of(document),
+        _weight_of(document),
+        getattr(document, "work", None),
     )
+
+
+def characters_of(samples: Iterable[Sample]) -> int:
+    """How long samples are: the characters of everything that is said in them."""
+    return sum(Example(sample.id, sample.content).characters for sample in samples)
 
 
 def kind_of(samples: Iterable[Sample]) -> Shape:

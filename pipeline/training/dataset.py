@@ -12,7 +12,7 @@ from pipeline.corpus.token_cache import EMPTY, Example, open_or_build
 from pipeline.corpus.token_store import TokenStore
 from pipeline.errors import PipelineError
 from pipeline.training.batches import sequences_of
-from pipeline.training.data import NOUNS, Sample, kind_of
+from pipeline.training.data import NOUNS, Sample, characters_of, kind_of
 from pipeline.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -60,17 +60,19 @@ def training_data(
     jobs: int = 1,
     packing: bool = True,
     weighted: bool = False,
+    kind: Shape | None = None,
 ) -> TrainingData:
     """Tokenize samples into a store in `folder` (or find it there) and put rows into sequences.
 
     Args:
         packing: short rows share a sequence.
         weighted: rows of different sources never do, as the sources are drawn from apart.
+        kind: what the samples are, where that is known: of none it cannot be told.
 
     Raises:
         PipelineError: there is nothing to train on, or the account does not come out even.
     """
-    kind = kind_of(samples)
+    kind = kind or kind_of(samples)
     encoding = EncodeSettings(
         length=settings.sequence_length, overlap=settings.stride, overlong=settings.overlong,
         template=settings.chat_template if kind == "chat" else None,
@@ -102,17 +104,18 @@ def training_data(
 def _check_not_empty(kind: Shape, statistics: dict[str, Any], settings: TrainSettings) -> None:
     if statistics["predicted"]:
         return
-    noun = NOUNS[kind] + "s"
+    count = statistics["examples"]
+    noun = NOUNS[kind] + ("" if count == 1 else "s")
     if statistics["dropped"].get(TOO_LONG):
+        told = f"The only {noun} is" if count == 1 else f"All {count:,} {noun} are"
         raise PipelineError(
-            f"All {statistics['examples']:,} {noun} are longer than --sequence-length "
-            f"{settings.sequence_length} and dropped.",
+            f"{told} longer than --sequence-length {settings.sequence_length} and dropped.",
             "Raise it, or choose --overlong split.",
         )
     if statistics["dropped"]:
         raise PipelineError(
-            f"None of the {statistics['examples']:,} {noun} has a token to train on within "
-            f"--sequence-length {settings.sequence_length}.",
+            f"{f'The only {noun} has no' if count == 1 else f'None of the {count:,} {noun} has a'} "
+            f"token to train on within --sequence-length {settings.sequence_length}.",
             "Raise it, or choose --overlong split.",
         )
     raise PipelineError(
@@ -187,6 +190,38 @@ def _ledger(
             _OWN_FAULT,
         )
     return ledger
+
+
+def add_sources(
+    ledger: dict[str, Any],
+    everything: Sequence[Sample],
+    held_out: Sequence[Sample],
+    without_share: Sequence[Sample],
+) -> None:
+    """Add to a ledger where the characters of `everything` went that is not trained on.
+
+    `characters_in` are those of all samples as they were read; of these `end_newlines` were taken
+    off the ends of texts, and `held_out` and `without_share` (characters and examples) are not in
+    the training data. Raises PipelineError unless the rest is what was tokenized, to the last one.
+    """
+    newlines = sum(sample.end_newlines for sample in everything)
+    ledger |= {
+        "characters_in": characters_of(everything) + newlines,
+        "end_newlines": newlines,
+        "held_out": {"characters": characters_of(held_out), "examples": len(held_out)},
+        "without_share": {
+            "characters": characters_of(without_share), "examples": len(without_share)
+        },
+    }  # fmt: skip
+    left_out = [ledger["held_out"], ledger["without_share"]]
+    accounted = ledger["characters"] + newlines + sum(part["characters"] for part in left_out)
+    examples = ledger["examples"] + sum(part["examples"] for part in left_out)
+    if accounted != ledger["characters_in"] or examples != len(everything):
+        raise PipelineError(
+            f"{len(everything):,} examples of {ledger['characters_in']:,} characters went in, and "
+            f"{examples:,} of {accounted:,} came out.",
+            _OWN_FAULT,
+        )
 
 
 def show_examples(

@@ -1,11 +1,11 @@
 """What a dataset holds, and its samples: ours, or tables of anybody's.
 
 A dataset is a folder (`data`, `completion` and `chat` in it are read, where one is there, else
-all Parquet files below it, else all tables), or files: Parquet,
-JSON lines, JSON, CSV, plain or compressed.
+all tables below it), or files: Parquet, JSON lines, JSON, CSV, plain or compressed.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,6 @@ from pipeline.corpus.examples import (
     wanted_columns,
 )
 from pipeline.corpus.shards import find_splits
-from pipeline.corpus.splits import validation_ids
 from pipeline.corpus.statistics import columns_of, read_parts
 from pipeline.corpus.tables import BadRow, column_names, read_rows, table_format
 from pipeline.errors import PipelineError, UsageError
@@ -34,17 +33,21 @@ from pipeline.files import fingerprint, link_or_copy
 from pipeline.storage.door import Storage
 from pipeline.storage.urls import LOCAL, redact, scheme
 from pipeline.training.data import Sample, as_sample
+from pipeline.training.works import choose_held_out
 
 FOLDERS = ("data", "completion", "chat")
 KINDS = ("auto", *get_args(Shape))
-HELD_OUT_SHARE = 0.1  # of a dataset without a validation split
 
 _WORDS = {
     "text": "texts",
     "completion": "prompts with completions",
     "chat": "chats",
 }
-_ABOUT = {"document_id", "record", "id", "collection", "weight"}
+_ABOUT = {"document_id", "record", "id", "collection", "weight", "work"}
+_CHUNKED = {"document_id", "chunk", "char_start"}
+# Written by the library `datasets` beside the tables; no table itself.
+_DESCRIPTIONS = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"}
+_LISTED = 5  # files named in a message
 
 
 def is_address(spec: str) -> bool:
@@ -63,10 +66,11 @@ def files_in(place: Path) -> list[Path]:
     tables = [
         path for path in sorted(place.rglob("*"))
         if path.is_file() and table_format(path.name) and not _is_hidden(path, place)
+        and path.name not in _DESCRIPTIONS
     ]  # fmt: skip
     if not tables:
         raise PipelineError(f"{place} has no Parquet, JSON or CSV files in it.")
-    return ours or [path for path in tables if path.suffix == ".parquet"] or tables
+    return ours or tables
 
 
 def _is_hidden(path: Path, place: Path) -> bool:
@@ -98,16 +102,23 @@ def files_at(pattern: str, cache: Path) -> list[Path]:
     return found
 
 
+def check_kind(wanted: str) -> None:
+    """Raise UsageError unless `wanted` is a kind of samples, or "auto"."""
+    if wanted not in KINDS:
+        raise UsageError(f"--kind {wanted!r} is unknown.", f"Known: {', '.join(KINDS)}.")
+
+
 def choose_kind(files: Sequence[Path], wanted: str = "auto") -> tuple[Shape, list[Path]]:
     """The kind of samples to train on, and which of the files hold them.
 
-    "auto" takes the only kind that there is. Raises UsageError if there are several, PipelineError
-    if there is none of those wanted.
+    "auto" takes the only kind that there is; with another, it is said which files are left out.
+    Raises UsageError if there are several, PipelineError if there is none of those wanted, or if
+    some files have a kind and another has none.
     """
-    if wanted not in KINDS:
-        raise UsageError(f"--kind {wanted!r} is unknown.", f"Known: {', '.join(KINDS)}.")
+    check_kind(wanted)
     found: dict[Shape, list[Path]] = {}
     columns: list[str] = []
+    unknown: dict[Path, list[str]] = {}
     for path in files:
         columns = _columns(path)
         shape = shape_of(columns, ColumnNames(), str(path))
@@ -115,8 +126,13 @@ def choose_kind(files: Sequence[Path], wanted: str = "auto") -> tuple[Shape, lis
             shape = wanted  # type: ignore[assignment]
         if shape is not None:
             found.setdefault(shape, []).append(path)
+        elif columns:  # without any there is nothing in it that would be left out
+            unknown[path] = columns
+    if found:
+        _refuse_unknown(unknown)
     for kind, paths in found.items():
         if wanted == kind or (wanted == "auto" and len(found) == 1):
+            _say_left_out(kind, found)
             return kind, paths
     if wanted == "auto" and found:
         held = " and ".join(_WORDS[kind] for kind in sorted(found))
@@ -129,6 +145,22 @@ def choose_kind(files: Sequence[Path], wanted: str = "auto") -> tuple[Shape, lis
         f"The dataset has no {_WORDS.get(wanted, 'examples')}; it has {held}.",
         "Columns are found by name: text; prompt and completion; or messages.",
     )
+
+
+def _refuse_unknown(files: dict[Path, list[str]]) -> None:
+    for path, columns in files.items():
+        raise PipelineError(
+            f"{path} is no table to train on: its columns are {', '.join(columns)}.",
+            "Remove it, or name the files to train on with a pattern: 'FOLDER/*.parquet'.",
+        )
+
+
+def _say_left_out(kind: Shape, found: dict[Shape, list[Path]]) -> None:
+    for other, paths in found.items():
+        if other != kind:
+            names = ", ".join(path.name for path in paths[:_LISTED])
+            more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+            say(f"--kind {kind} leaves out {_WORDS[other]}: {names}{more}.")
 
 
 def _columns(path: Path) -> list[str]:
@@ -152,66 +184,76 @@ def read_samples(
     """The samples to train on and those held out.
 
     What has the weight 0 is for evaluation only, wherever it stands. A dataset without anything
-    held out gets a validation split here, of whole documents, or of records. With `eos` "chunk"
-    each chunk to train on is a document of its own.
+    held out, or with nothing else, gets a validation split here, of whole works, or of records.
+    With `eos` "chunk" each chunk to train on is a document of its own.
 
     Raises PipelineError if nothing is left to score a model on, naming file and row of what is no
     sample.
     """
-    train_files, validation_files = find_splits(files)
+    train_files, validation_files = _splits(files)
     training = list(_read(train_files, kind, eos))
     held_out = list(_read(validation_files, kind, "document"))
     held_out += [sample for sample in training if sample.weight == 0]
     training = [sample for sample in training if sample.weight != 0]
-    noun = "documents" if kind == "text" else "records"
+    noun = "document" if kind == "text" else "record"
     if not held_out:
-        chosen = _held_out(training, seed, eos)
+        chosen = choose_held_out(training, seed, eos)
         held_out = [sample for i, sample in enumerate(training) if i in chosen]
         training = [sample for i, sample in enumerate(training) if i not in chosen]
         if held_out:
-            say(f"The dataset has no validation split: {len(held_out)} {noun} are held out.")
+            many = f"1 {noun} is" if len(held_out) == 1 else f"{len(held_out):,} {noun}s are"
+            say(f"The dataset has no validation split: {many} held out.")
     if not held_out:
         raise PipelineError(
             f"The dataset holds no {'text' if kind == 'text' else 'record'} out to score the "
             "model on.",
-            f"Add {noun}, or run `pipeline chunk` with a --validation-fraction above 0.",
+            f"Add {noun}s, or run `pipeline chunk` with a --validation-fraction above 0.",
         )
     return training, held_out
 
 
-def _held_out(samples: Sequence[Sample], seed: int, eos: str) -> set[int]:
-    """The numbers of the samples to hold out: whole documents, and equal records together."""
-    sizes = [(str(i), len(str(sample.content))) for i, sample in enumerate(samples)]
-    works = {}
-    for i, sample in enumerate(samples):
-        if sample.kind != "text":
-            works[str(i)] = fingerprint(sample.content)
-        else:  # of chunks the name of their document stands before the last #
-            works[str(i)] = sample.id.rpartition("#")[0] if eos == "chunk" else sample.id
-    return {int(i) for i in validation_ids(sizes, HELD_OUT_SHARE, seed, works)}
+def _splits(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The files to train on and those held out, by their names and those of their folders.
+
+    A folder that all files lie in tells nothing, and where all would be held out, none is.
+    """
+    if len({path.parent for path in files}) > 1:
+        train, held_out = find_splits(files)
+    else:
+        held_out = [path for path in files if find_splits([Path(path.name)])[1]]
+        train = [path for path in files if path not in held_out]
+    return (train, held_out) if train else (held_out, [])
 
 
 def _read(files: Sequence[Path], kind: Shape, eos: str) -> Iterator[Sample]:
     if kind != "text":
         yield from _records(files, kind)
         return
-    tables = [path for path in files if path.suffix.lower() == ".parquet"]
-    if eos == "chunk":
-        texts: Iterator[Sample] = _chunks(tables)
-    else:
-        texts = map(as_sample, read_documents(tables))
-    others = _records([path for path in files if path not in tables], kind)
-    for samples in (texts, others):
-        yield from map(_without_last_newline, samples)
+    readers = defaultdict[str, list[Path]](list)
+    for path in files:
+        readers[_reader_of(path, eos)].append(path)
+    yield from map(_without_last_newline, _chunks(readers["chunks"]))
+    documents = read_documents(readers["documents"], null_is_empty=True)
+    yield from map(_without_last_newline, map(as_sample, documents))
+    yield from map(_without_last_newline, _records(readers["records"], kind))
+
+
+def _reader_of(path: Path, eos: str) -> str:
+    """How the texts of a table are read: as chunks, documents joined of them, or rows."""
+    columns = set(_columns(path)) if path.suffix.lower() == ".parquet" else set()
+    if "text" not in columns:
+        return "records"
+    return "chunks" if eos == "chunk" and columns >= _CHUNKED else "documents"
 
 
 def _chunks(tables: Sequence[Path]) -> Iterator[Sample]:
-    """Each chunk as a document."""
+    """Each chunk as a document, of the work that its document is of."""
     for part in read_parts(tables):
+        about = part.about
+        work = about.get("work") or part.document_id
         for number, text in zip(part.chunks, part.texts, strict=True):
             name = f"{part.document_id}#{number}"
-            about = part.about
-            yield Sample(name, {"text": text}, about.get("collection"), about.get("weight"))
+            yield Sample(name, {"text": text}, about.get("collection"), about.get("weight"), work)
 
 
 def _without_last_newline(sample: Sample) -> Sample:
@@ -220,7 +262,8 @@ def _without_last_newline(sample: Sample) -> Sample:
     A text file ends with a line end. Trained on, it would teach the model that the end comes after
     a line end, and as a paragraph break begins with one too, it would stop at half its paragraphs.
     """
-    return replace(sample, content={"text": sample.text.rstrip("\n")})
+    text = sample.text.rstrip("\n")
+    return replace(sample, content={"text": text}, end_newlines=len(sample.text) - len(text))
 
 
 def _records(files: Sequence[Path], kind: Shape) -> Iterator[Sample]:
@@ -232,13 +275,28 @@ def _records(files: Sequence[Path], kind: Shape) -> Iterator[Sample]:
             if isinstance(row, BadRow):
                 raise PipelineError(f"{path}, {row.where}: {row.reason.rstrip('.')}.")
             try:
-                content = as_example(row.value, kind, names)
+                content = _blank(row.value, kind) or as_example(row.value, kind, names)
             except BadExample as error:
                 raise PipelineError(
                     f"{path}, {row.where}: {error.reason.rstrip('.')}.", "Mend or remove the row."
                 ) from error
             content.pop("about", None)
-            yield Sample(_name(row.value, path, row.place), content, *_source(row.value))
+            work = row.value.get("work") if kind == "text" else None
+            yield Sample(
+                _name(row.value, path, row.place), content, *_source(row.value),
+                work if isinstance(work, str) and work else None,
+            )  # fmt: skip
+
+
+def _blank(row: dict[str, Any], kind: Shape) -> dict[str, Any] | None:
+    """The content of a row whose text is null or blank, which is an empty document."""
+    column = next((name for name in TEXT_COLUMNS if name in row), None)
+    if kind != "text" or column is None:
+        return None
+    value = row[column]
+    if value is None or value != value:  # not-a-number: how pandas writes null
+        return {"text": ""}
+    return {"text": value} if isinstance(value, str) and not value.strip() else None
 
 
 def _name(row: dict[str, Any], path: Path, place: int) -> str:
@@ -267,4 +325,22 @@ def read_template(name: str | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"--chat-template {name} cannot be read as text.", "Give plain, or a file in Jinja."
+        ) from error
+
+
+def check_template(name: str | None) -> None:
+    """Raise UsageError if a chat template cannot be read, or is no Jinja."""
+    from jinja2 import TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    source = read_template(name)
+    if source is None or source == "plain":
+        return
+    # The marks of what the assistant writes are no tags of Jinja's own.
+    plain = re.sub(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}", "", source)
+    try:
+        ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).compile(plain)
+    except TemplateSyntaxError as error:  # also for filters that there are not
+        raise UsageError(
+            f"--chat-template {name} is no Jinja template: line {error.lineno}: {error.message}"
         ) from error

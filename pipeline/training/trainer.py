@@ -5,7 +5,7 @@
 The work is TRL's SFTTrainer's (see `loop`), with PEFT's adapters, on rows of ready token ids.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,12 @@ from pipeline.training.data import (
     NOUNS,
     Sample,
     as_sample,
+    characters_of,
     choose_schedule,
-    collection_of,
     kind_of,
     trained_on,
 )
-from pipeline.training.dataset import TrainingData, show_examples, training_data
+from pipeline.training.dataset import TrainingData, add_sources, show_examples, training_data
 from pipeline.training.engine import (
     Engine,
     Machine,
@@ -135,6 +135,13 @@ class _Chosen:
     training: list[Sample]
     held_out: list[Sample]
     schedule: Schedule | None
+    everything: list[Sample]
+
+    @property
+    def without_share(self) -> list[Sample]:
+        """What is neither trained on nor held out."""
+        used = {id(sample) for sample in (*self.training, *self.held_out)}
+        return [sample for sample in self.everything if id(sample) not in used]
 
 
 def _choose(
@@ -152,7 +159,7 @@ def _choose(
     if settings.chat_template and kind != "chat":
         raise UsageError("--chat-template is for chats, and there are none to train on.")
     schedule = choose_schedule(training, held_out, parse_mix(settings.mix))
-    return _Chosen(kind, trained_on(training, schedule), held_out, schedule)
+    return _Chosen(kind, trained_on(training, schedule), held_out, schedule, [*training, *held_out])
 
 
 def _tokenize(
@@ -167,7 +174,7 @@ def _tokenize(
     packing = settings.packing and engine.name != "unsloth"
     return training_data(
         chosen.training, base.path, settings, tokens_dir, jobs=jobs, packing=packing,
-        weighted=chosen.schedule is not None,
+        weighted=chosen.schedule is not None, kind=chosen.kind,
     )  # fmt: skip
 
 
@@ -189,6 +196,7 @@ def _prepare(
         max_tokens=settings.eval_tokens,
     )
     data = _tokenize(settings, chosen, base, engine, tokens_dir, jobs)
+    add_sources(data.ledger, chosen.everything, chosen.held_out, chosen.without_share)
     chat = None
     if data.kind == "chat":
         chat = describe_chat(tokenizer, template, settings.sample_prompt)
@@ -197,7 +205,7 @@ def _prepare(
         length = plan(settings, len(data.sequences), data.tokens)
     else:
         length = _plan_of(mixture, order, data)
-        _warn_of_what_is_not_read(mixture, length, chosen.held_out)
+        _say_what_is_not_read(mixture, length, chosen)
     return _Run(
         settings=settings,
         base=base,
@@ -278,13 +286,20 @@ def _plan_of(mixture: Mixture, order: list[int], data: TrainingData) -> Plan:
     return Plan(len(order) // mixture.rows_per_step, trained / mixture.tokens, tokens)
 
 
-def _warn_of_what_is_not_read(mixture: Mixture, length: Plan, held_out: Sequence[Sample]) -> None:
+def _say_what_is_not_read(mixture: Mixture, length: Plan, chosen: _Chosen) -> None:
     for start, _ in mixture.schedule.stages:
         if start >= length.steps:
-            warn(f"The weights from step {start} on are never used: {length.steps} steps are all.")
-    weighted = {collection_of(sample): sample.weight for sample in held_out}
+            steps = _many(length.steps, "step")
+            warn(f"The weights from step {start} on are never used: the run has {steps}.")
+    left_out: dict[str | None, list[Sample]] = {}
+    for sample in chosen.without_share:
+        left_out.setdefault(sample.collection, []).append(sample)
+    for name, samples in left_out.items():
+        size = f"{_many(len(samples), NOUNS[chosen.kind])}, {characters_of(samples):,} characters"
+        say(f"--mix leaves out {name!r}: {size}.")
+    weighted = {sample.collection: sample.weight for sample in chosen.held_out}
     for name, weight in weighted.items():
-        if weight and name not in mixture.collections:
+        if weight and name not in mixture.collections and name not in left_out:
             warn(f"The source {name!r} is held out entirely: nothing of it is trained on.")
 
 

@@ -248,3 +248,12 @@ def test_any_real_header_goes_with_any_real_footer(header: str, start_indent: in
 @settings(deadline=None)
 def test_plain_text_is_never_emptied(text: str) -> None:
     assert strip_boilerplate(text).body == tidy_lines(text)
+
+
+def test_what_somebody_says_in_the_text_is_no_end_marker() -> None:
+    said = '"End of Project Gutenberg!" she cried, and closed the laptop. The rain fell.'
+    start = "*** START OF THE PROJECT GUTENBERG EBOOK X ***"
+    end = "*** END OF THE PROJECT GUTENBERG EBOOK X ***"
+    prose = "The wind had not let up since Tuesday, and nobody went near the cellar door.\n\n" * 30
+    body = strip_boilerplate(f"{start}\n\n{prose}{said}\n\n{prose}{end}\n").body
+    assert said in body

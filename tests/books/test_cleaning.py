@@ -273,3 +273,29 @@ def test_thousands_of_headings_in_a_row_take_no_time(heading: str) -> None:
     start = time.process_time()
     clean(text, [rule for rule in RULES if rule.name in ("contents", "indexes")])
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "Transcriber's notes lay upon the desk, and she read them aloud.",
+        "Proofreader's comments were cruel, and he wept at them.",
+        "Printer's error corrected by the transcriber was all he wrote.",
+    ],
+)
+def test_a_story_about_notes_near_its_end_stays(opening: str) -> None:
+    text = f"{PROSE * 9}\n\n{opening}\n\n{PROSE * 2}"
+    assert apply("transcriber-notes", text) == text
+
+
+def test_a_note_near_the_end_takes_only_what_speaks_as_notes_do() -> None:
+    note = "Transcriber's note: the spelling was kept.\n\nPage 12: teh -> the.\n\n"
+    left = apply("transcriber-notes", f"{PROSE * 9}\n\n{note}{PROSE}")
+    assert left.split() == (PROSE * 9 + PROSE).split() or left.endswith(PROSE)
+
+
+def test_thousands_of_indexes_take_no_time() -> None:
+    text = "".join(f"INDEX\n\n{letter}ord, 12\n\n" for letter in "ZYXWVU" * 2000)
+    start = time.process_time()
+    apply("indexes", text)
+    assert time.process_time() - start < 3

@@ -120,6 +120,36 @@ def test_chunks_are_documents_again_those_to_train_on_first(tmp_path: Path) -> N
     assert found[0]["about"] == {"id": "1", "title": "Book 1", "authors": ["A. B."]}
 
 
+def test_the_table_of_books_of_a_dataset_is_no_text(tmp_path: Path) -> None:
+    for name in ("data/train-0", "books/books"):
+        (tmp_path / name).parent.mkdir()
+        rows = chunk_rows("1", ["One.\n"]) if "data" in name else [{"document_id": "1"}]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    assert [example["text"] for example in examples(tmp_path)] == ["One.\n"]
+    (tmp_path / "data" / "train-0.parquet").unlink()
+    (tmp_path / "data").rmdir()
+    with pytest.raises(PipelineError, match="no column that is known to hold texts"):
+        examples(tmp_path)
+
+
+def test_texts_whose_names_begin_like_those_of_notices_are_read(tmp_path: Path) -> None:
+    for name in ("License to Kill.txt", "notice-of-death.txt", "LICENSE", "Readme.txt"):
+        (tmp_path / name).write_text("It was late.\n")
+    ids = [example["about"]["id"] for example in examples(tmp_path)]
+    assert ids == ["License to Kill", "notice-of-death"]
+
+
+def test_what_is_left_alone_beside_the_texts_of_a_folder_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("One.\n")
+    examples(tmp_path)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "b.chat.jsonl").write_text(json.dumps(CHATS[0]) + "\n")
+    assert len(examples(tmp_path)) == 1
+    assert "1 files of another kind are left alone (b.chat.jsonl)" in capsys.readouterr().err
+
+
 def test_a_folder_of_texts_is_read_without_what_a_stage_wrote_beside_them(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes("Café.\r\n".encode("windows-1252"))
     (tmp_path / "a.txt").write_text("One.\n")
@@ -211,8 +241,9 @@ def test_an_end_text_is_for_plain_text_only(tmp_path: Path) -> None:
 def test_records_are_no_plain_text_and_kinds_are_not_mixed(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="cannot hold records"):
         write_examples(PAIRS, tmp_path / "out.txt")
-    with pytest.raises(PipelineError, match="Example 3 is a completion"):
+    with pytest.raises(PipelineError, match="Example 3 is a completion") as error:
         write_examples([*TEXTS[:2], *PAIRS], tmp_path / "out.jsonl")
+    assert "'3_chunks/train-*.parquet'" in str(error.value.hint)
     with pytest.raises(PipelineError, match="nothing to write"):
         write_examples([], tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == []

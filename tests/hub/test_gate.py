@@ -21,8 +21,32 @@ from tests.hub.test_scanning import NAME, find, scan, write
         ("Not copyrighted in the USA", "stated"),
         ("no longer in copyright", "stated"),
         ("Copyright 2020 A. Author, CC BY 4.0", "stated"),
-        ("MIT", "stated"),
-        ("my own letters", "stated"),
+        ("MIT License", "stated"),
+        ("BSD 3-Clause License", "stated"),
+        ("Public domain in the USA.", "stated"),
+        ("CC-BY-SA 4.0", "stated"),
+        ("no known copyright restrictions", "stated"),
+        ("https://creativecommons.org/publicdomain/mark/1.0/", "stated"),
+        ("© 2003 MIT Press. All rights reserved.", "protected"),
+        ("This book is NOT in the public domain: under copyright.", "protected"),
+        ("Not public domain. Copyrighted.", "protected"),
+        ("In copyright; public domain in Australia", "protected"),
+        ("© 2001, mit freundlicher Genehmigung", "protected"),
+        ("copyright", "protected"),
+        ("Copyright Jane Doe", "protected"),
+        ("Copyright (C) by Stephen King", "protected"),
+        ("(C)2003", "protected"),
+        ("Alle Rechte vorbehalten", "protected"),
+        ("Tous droits réservés", "protected"),
+        ("Tous droits re\u0301serve\u0301s", "protected"),
+        ("in-copyright", "protected"),
+        ("http://rightsstatements.org/vocab/InC/1.0/", "protected"),
+        ("N/A", "unknown"),
+        ("?", "unknown"),
+        ("unknown.", "unknown"),
+        ("Unknown rights", "unknown"),
+        ("MIT", "unknown"),
+        ("my own letters", "unknown"),
         ("unknown", "unknown"),
         ("", "unknown"),
         (None, "unknown"),
@@ -74,6 +98,20 @@ def test_what_is_allowed_is_let_through_and_noted(tmp_path: Path) -> None:
         "mentions": 0, "documents_with_mentions": 0, "mentions_allowed_in": ["84", "odd"],
         "under_copyright": 0, "under_copyright_allowed": 1, "rights_unknown": 1,
     }  # fmt: skip
+
+
+def test_a_document_is_judged_by_all_that_is_said_of_it() -> None:
+    rows = [{"document_id": id, "rights": rights} for id, rights in (
+        ("both", None), ("both", "CC0"), ("new", "public domain"), ("new", "© A. Author"),
+        ("bare", ""),
+    )]  # fmt: skip
+    judgement = judge({}, rows, find)
+    assert judgement.protected == ["new"]
+    assert judgement.unknown == 1
+
+
+def test_a_reference_in_the_name_of_a_document_is_held_back() -> None:
+    assert judge({}, [{"document_id": f"{NAME} 84"}], find).names == {f"{NAME} 84": f"{NAME} 84"}
 
 
 def test_a_very_long_list_is_cut() -> None:

@@ -111,6 +111,29 @@ def test_only_the_first_places_are_quoted_and_all_are_counted(tmp_path: Path) ->
     assert all(len(quote) <= scanning.LONGEST_QUOTE for _, quote in found.first)
 
 
+def test_what_rows_say_of_their_documents_is_collected_once(tmp_path: Path) -> None:
+    row = {"text": "x\n", "document_id": "84", "title": "T", "authors": ["A", "B"], "rights": "©"}
+    rows = [row] * 9 + [row | {"document_id": "85", "rights": None}] * 9
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=2)
+    about = [
+        {"document_id": "84", "title": "T", "authors": ["A", "B"], "rights": "©"},
+        {"document_id": "85", "title": "T", "authors": ["A", "B"]},
+    ]
+    assert scan(tmp_path / "a.parquet").about == about
+    assert scan(tmp_path / "a.parquet", size=1).about == about
+    pq.write_table(pa.table({"text": ["x"]}), tmp_path / "bare.parquet")
+    assert scan(tmp_path / "bare.parquet").about == [{"document_id": ""}]
+
+
+def test_a_text_file_is_searched_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "_BLOCK", 10)
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"caf\xe9\n\n" * 10 + f"{NAME}\n".encode())
+    assert scanning.scan_text(path, find).first == [(21, NAME)]
+    path.write_bytes(b"\0" + NAME.encode())
+    assert scanning.scan_text(path, find).count == 0
+
+
 def test_records_are_looked_into_by_number(tmp_path: Path) -> None:
     pairs = [
         {"prompt": "Who?", "completion": said, "document_id": "qa", "record": number}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from pipeline.corpus import documents as read_back
 from pipeline.errors import PipelineError, UsageError
 from pipeline.training.data import Sample, as_sample, choose_schedule, kind_of, trained_on
 from tests.tiny_models import TALE, Document
@@ -24,6 +25,8 @@ def test_a_document_is_a_sample_with_its_source_and_weight() -> None:
     assert as_sample(Sourced("7", "novels", 0.5)) == Sample("7", {"text": TALE}, "novels", 0.5)
     assert as_sample(Document("8", "Who?")) == Sample("8", {"text": "Who?"})
     assert as_sample(PAIR) is PAIR
+    edition = read_back.Document("9", "Who?", work="7")
+    assert as_sample(edition).work == "7"
 
 
 @dataclass(frozen=True)

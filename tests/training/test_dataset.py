@@ -1,5 +1,6 @@
 """Every token of every sample is in one sequence, or it is said where it went."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from pipeline.corpus.tokens import document_ids
 from pipeline.errors import PipelineError
 from pipeline.training.data import Sample, as_sample
-from pipeline.training.dataset import TrainingData, show_examples, training_data
+from pipeline.training.dataset import TrainingData, add_sources, show_examples, training_data
 from pipeline.training.settings import TrainSettings
 from tests.tiny_models import TALE, documents, tiny_tokenizer
 
@@ -167,7 +168,7 @@ def test_samples_without_text_are_left_out_and_named(
         (pairs(3, 60), {"overlong": "drop"}, "All 3 records are longer than --sequence-length 50"),
         (
             [Sample("a", {"prompt": TALE, "completion": "x"})], {"overlong": "truncate"},
-            "None of the 1 records has a token to train on",
+            "The only record has no token to train on",
         ),
     ],
 )  # fmt: skip
@@ -189,3 +190,21 @@ def test_examples_are_shown_with_what_is_trained_on(tokenizer: Path, tmp_path: P
 
 def test_any_document_will_do(tokenizer: Path, tmp_path: Path) -> None:
     assert build([as_sample(d) for d in documents(2)], tokenizer, tmp_path).examples == 2
+
+
+def test_every_character_that_was_read_is_in_the_ledger(tokenizer: Path, tmp_path: Path) -> None:
+    corpus = [dataclasses.replace(sample, end_newlines=2) for sample in texts(6)]
+    ledger = build(corpus[:3], tokenizer, tmp_path).ledger
+    add_sources(ledger, corpus, corpus[3:4], corpus[4:])
+    size = sum(len(sample.text) for sample in corpus)
+    assert ledger["characters_in"] == size + 12
+    assert ledger["end_newlines"] == 12
+    assert ledger["held_out"] == {"characters": len(corpus[3].text), "examples": 1}
+    assert ledger["without_share"]["examples"] == 2
+    with pytest.raises(PipelineError, match=r"6 examples of .* characters went in, and 5 of"):
+        add_sources(ledger, corpus, corpus[3:4], corpus[5:])
+
+
+def test_what_there_is_nothing_of_is_named_by_its_kind(tokenizer: Path, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="There is no record to train on"):
+        training_data([], tokenizer, TrainSettings(), tmp_path / "tokens", kind="chat")

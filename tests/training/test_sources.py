@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.training.sources import (
+    check_template,
     choose_kind,
     files_at,
     files_in,
@@ -84,15 +85,37 @@ def test_of_a_folder_of_ours_books_are_not_read(tmp_path: Path) -> None:
     assert files_in(tmp_path) == wanted
 
 
-def test_of_another_folder_all_parquet_files_are_read_else_all_tables(tmp_path: Path) -> None:
+def test_of_another_folder_all_tables_are_read(tmp_path: Path) -> None:
     lines = jsonl(tmp_path / "a.jsonl", TEXTS)
     (tmp_path / "README.md").write_text("no table")
+    (tmp_path / "dataset_infos.json").write_text('{"default": {}}')
     assert files_in(tmp_path) == [lines]
     deep = parquet(tmp_path / "deep" / "b.parquet", TEXTS)
-    assert files_in(tmp_path) == [deep]
+    assert files_in(tmp_path) == [lines, deep]
     (tmp_path / "empty").mkdir()
     with pytest.raises(PipelineError, match="has no Parquet, JSON or CSV files"):
         files_in(tmp_path / "empty")
+
+
+def test_a_file_without_a_kind_beside_others_is_refused_by_name(tmp_path: Path) -> None:
+    texts = parquet(tmp_path / "a.parquet", TEXTS)
+    odd = jsonl(tmp_path / "b.jsonl", [{"story": "The lamp went out.", "stars": 5}])
+    for wanted in ("auto", "text"):
+        with pytest.raises(PipelineError, match=r"b\.jsonl is no table .* story, stars") as caught:
+            choose_kind([texts, odd], wanted)
+        assert "with a pattern" in str(caught.value.hint)
+    assert choose_kind([texts, jsonl(odd, [])]) == ("text", [texts]), "nothing in it is left out"
+
+
+def test_files_of_other_kinds_are_named_when_they_are_left_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    texts = parquet(tmp_path / "tales.parquet", TEXTS)
+    chats = jsonl(tmp_path / "talks.jsonl", CHATS)
+    with pytest.raises(UsageError, match="The dataset holds chats and texts"):
+        choose_kind(files_in(tmp_path))
+    assert choose_kind([texts, chats], "chat") == ("chat", [chats])
+    assert "--kind chat leaves out texts: tales.parquet." in capfd.readouterr().err
 
 
 def test_several_kinds_are_refused_with_the_choice_and_one_can_be_chosen(tmp_path: Path) -> None:
@@ -175,6 +198,95 @@ def test_chunks_of_a_document_are_held_out_together(tmp_path: Path) -> None:
     assert not names[0] & names[1]
 
 
+def editions(works: list[str | None], **columns: Any) -> list[dict[str, Any]]:
+    return [
+        {"text": f"A tale, {i}.\n", "document_id": str(i), "chunk": 0, "char_start": 0,
+         "work": work, **columns}
+        for i, work in enumerate(works)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("eos", ["document", "chunk"])
+@pytest.mark.parametrize("seed", range(5))
+def test_editions_of_a_work_are_held_out_together(tmp_path: Path, eos: str, seed: int) -> None:
+    rows = editions([f"work {i // 3}" for i in range(30)])
+    training, held_out = read_samples(
+        [parquet(tmp_path / "a.parquet", rows)], "text", seed, eos=eos
+    )
+    works = [{sample.work for sample in side} for side in (training, held_out)]
+    assert works[1]
+    assert not works[0] & works[1]
+    assert len(training) + len(held_out) == 30
+
+
+@pytest.mark.parametrize("eos", ["document", "chunk"])
+def test_a_dataset_of_a_single_work_holds_nothing_out(tmp_path: Path, eos: str) -> None:
+    path = parquet(tmp_path / "a.parquet", editions(["Dracula"] * 8))
+    with pytest.raises(PipelineError, match="The dataset holds no text out"):
+        read_samples([path], "text", 0, eos=eos)
+
+
+@pytest.mark.parametrize("eos", ["document", "chunk"])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_equal_texts_are_on_the_same_side(tmp_path: Path, suffix: str, eos: str) -> None:
+    path = tmp_path / f"rows.{suffix}"
+    (parquet if suffix == "parquet" else jsonl)(path, TEXTS * 3)
+    training, held_out = read_samples([path], "text", 0, eos=eos)
+    assert len(held_out) >= 3
+    assert not {s.text for s in training} & {s.text for s in held_out}
+
+
+@pytest.mark.parametrize("name", ["dev/rows.jsonl", "test/rows.jsonl", "test-letters.jsonl"])
+def test_a_dataset_that_looks_held_out_as_a_whole_is_trained_on(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    training, held_out = read_samples([jsonl(path, PAIRS)], "completion", 0)
+    assert len(training) > len(held_out) > 0
+
+
+def test_a_folder_that_all_files_lie_in_tells_no_split(tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
+    one = jsonl(tmp_path / "test" / "letters.jsonl", PAIRS[:15])
+    two = jsonl(tmp_path / "test" / "letters-validation.jsonl", PAIRS[15:])
+    assert [len(side) for side in read_samples([one, two], "completion", 0)] == [15, 5]
+    (tmp_path / "more").mkdir()
+    three = jsonl(tmp_path / "more" / "a.jsonl", PAIRS)
+    assert [len(side) for side in read_samples([one, three], "completion", 0)] == [20, 15]
+
+
+BLANKS: list[dict[str, Any]] = [*TEXTS, {"text": None}, {"text": " \n"}, {"text": ""}]
+
+
+@pytest.mark.parametrize("eos", ["document", "chunk"])
+@pytest.mark.parametrize("column", ["text", "content"])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])
+def test_the_same_rows_are_the_same_samples_in_every_format(
+    tmp_path: Path, suffix: str, column: str, eos: str
+) -> None:
+    rows = [{column: row["text"]} for row in BLANKS]
+    path = tmp_path / f"rows.{suffix}"
+    if suffix == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [column], quoting=csv.QUOTE_ALL)
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        (parquet if suffix == "parquet" else jsonl)(path, rows)
+    assert choose_kind([path]) == ("text", [path])
+    training, held_out = read_samples([path], "text", 0, eos=eos)
+    expected = sorted((row["text"] or "").rstrip("\n") for row in BLANKS)
+    assert sorted(s.text for s in (*training, *held_out)) == expected
+    assert held_out
+    assert all(s.text.strip() for s in held_out), "nothing can be scored on an empty one"
+
+
+def test_the_line_ends_taken_off_are_counted(tmp_path: Path) -> None:
+    rows = [{"text": "A.\n\n"}, {"text": "B.\n"}, {"text": "\n"}, {"text": "C."}]
+    training, held_out = read_samples([parquet(tmp_path / "a.parquet", rows)], "text", 0)
+    counts = {s.text: s.end_newlines for s in (*training, *held_out)}
+    assert counts == {"A.": 2, "B.": 1, "": 1, "C.": 0}
+
+
 @pytest.mark.parametrize("kind", ROWS)
 def test_a_dataset_of_which_nothing_can_be_held_out_is_one_sentence(
     tmp_path: Path, kind: str
@@ -219,6 +331,20 @@ def test_a_remote_table_keeps_its_name(tmp_path: Path) -> None:
         server.shutdown()
     assert (path.parent.name, path.name) == ("validation", "a.jsonl")
     assert choose_kind([path])[0] == "text"
+
+
+def test_a_template_must_be_jinja(tmp_path: Path) -> None:
+    path = tmp_path / "chat.jinja"
+    path.write_text("{% for m in messages %}{%- generation %}{{ m.content }}{% endgeneration -%}\n"
+                    "{% if m.last %}{% break %}{% endif %}{% endfor %}")  # fmt: skip
+    for fine in (None, "plain", str(path)):
+        check_template(fine)
+    path.write_text("{% for m in messages %}\n{{ m.content | shout }}{% endfor %}")
+    with pytest.raises(UsageError, match=r"chat\.jinja is no Jinja template: line 2: .*shout"):
+        check_template(str(path))
+    path.write_text("{% for m in messages %}")
+    with pytest.raises(UsageError, match="is no Jinja template"):
+        check_template(str(path))
 
 
 def test_a_template_is_plain_or_a_file(tmp_path: Path) -> None:

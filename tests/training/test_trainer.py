@@ -305,8 +305,28 @@ def test_weights_that_come_to_nothing_are_warned_of(
     )
     train(settings, corpus, sourced(2, 8, "letters", 1.0), base, tmp_path)
     captured = capfd.readouterr().err
-    assert "weights from step 3 on are never used: 1 steps are all" in captured
+    assert "weights from step 3 on are never used: the run has 1 step." in captured
     assert "source 'letters' is held out entirely" in captured
+
+
+def test_a_source_that_the_mix_leaves_out_is_said_with_its_size_and_is_in_the_ledger(
+    base: BaseModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    novels, letters = sourced(2, 2, "novels", 1.0), sourced(3, 2, "letters", 1.0)
+    held_out = sourced(2, 8, "letters", 1.0)
+    settings = dataclasses.replace(
+        SETTINGS, epochs=None, max_steps=1, sample_tokens=1, mix=("novels=1,letters=0",)
+    )
+    ledger = train(settings, [*novels, *letters], held_out, base, tmp_path).ledger
+    captured = capfd.readouterr().err
+    size = sum(len(document.text) for document in letters)
+    assert f"--mix leaves out 'letters': 3 documents, {size:,} characters." in captured
+    assert "held out entirely" not in captured
+    assert ledger["without_share"] == {"characters": size, "examples": 3}
+    assert ledger["held_out"]["examples"] == 2
+    assert ledger["characters_in"] == sum(
+        len(document.text) for document in (*novels, *letters, *held_out)
+    )
 
 
 def test_the_end_of_a_document_is_learned_though_pad_and_end_are_one_token(
