@@ -103,7 +103,7 @@ def load(name: str) -> Any:
         app.callback(help=COMMANDS[name].summary)(lambda: None)
     command = typer.main.get_command(app)
     # Its variables begin with the group's prefix and its own name: PIPELINE_CHUNK_...
-    command.context_settings = command.context_settings | {"auto_envvar_prefix": None}
+    command.context_settings = {**command.context_settings, "auto_envvar_prefix": None}
     return command
 
 
