@@ -159,7 +159,7 @@ def overlap_starts(
     """
     starts = [0] if ends else []
     for before, cut in pairwise([0, *ends[:-1]]):
-        first = max(before, measure.place(max(0, measure.units(cut) - overlap)))
+        first = min(cut, max(before, measure.place(max(0, measure.units(cut) - overlap))))
         while measure.units(cut) - measure.units(first) > overlap:
             first += 1
         starts.append(_overlap_start(text, before, first, cut, language))

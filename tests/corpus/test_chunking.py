@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus import chunking
@@ -225,6 +225,7 @@ def test_sizes_in_other_units_are_in_bounds_and_cuts_at_the_same_kind_of_place()
 
 
 @settings(deadline=None)
+@example("0\r0\r", 2, 0, Words)
 @given(TEXTS, st.integers(2, 40), st.integers(0, 20), st.sampled_from([None, Words, Thirds]))
 def test_an_overlap_is_the_end_of_the_chunk_before_and_no_longer_than_asked(
     text: str, target: int, overlap: int, unit: type[Words] | type[Thirds] | None
