@@ -109,11 +109,6 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, encode_json(value, indent=2) + b"\n")
 
 
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
-    write_bytes(path, json_lines(rows))
-
-
 def json_lines(rows: list[dict[str, Any]]) -> bytes:
     """One JSON object a line, as UTF-8."""
     return b"".join(encode_json(row) + b"\n" for row in rows)

@@ -49,7 +49,7 @@ class Outputs:
         self.warnings: list[str] = []
         self._more_warnings = 0
         self._force = force
-        self._overwrite_edited = overwrite_edited
+        self.overwrites_edited = overwrite_edited  # and takes away what a person edited
         self._restore_deleted = restore_deleted
         self._touched: set[str] = set()
         self._outputs = dict(before.outputs) if before else {}
@@ -71,7 +71,7 @@ class Outputs:
             stays = is_document(self.stage, name) and not self._restore_deleted
             plan = "deleted" if stays else "write"
         elif self.workspace.is_edited(self.directory, output):
-            plan = "write" if self._overwrite_edited else "edited"
+            plan = "write" if self.overwrites_edited else "edited"
         else:
             plan = "current" if output.key == key and not self._force else "write"
         if plan != "write":
@@ -81,11 +81,6 @@ class Outputs:
             # an editor, it is the person's all the same, and not a fresh output.
             self._outputs[name] = replace_fields(output, key=key, sha256="", known=set())
         return plan
-
-    @property
-    def overwrites_edited(self) -> bool:
-        """Whether this run replaces, and takes away, what a person edited."""
-        return self._overwrite_edited
 
     def has(self, name: str, key: str) -> bool:
         """Whether the output `name` is there, made from `key`; then it stays, edited or not."""
@@ -221,7 +216,7 @@ class Outputs:
             output.known |= known.known
         output.known.add(output.sha256)
         edited = path.is_file() and self.workspace.is_edited(self.directory, output)
-        if edited and not self._overwrite_edited:
+        if edited and not self.overwrites_edited:
             self.warn(
                 f"{path} was changed by hand and is kept as it is (--overwrite-edited replaces it)."
             )
@@ -247,7 +242,7 @@ class Outputs:
         """Delete outputs of earlier runs whose input is gone; keep those that a person changed."""
         for name in sorted(set(self._outputs) - self._touched):
             output = self._outputs[name]
-            if self.workspace.is_edited(self.directory, output) and not self._overwrite_edited:
+            if self.workspace.is_edited(self.directory, output) and not self.overwrites_edited:
                 self.warn(f"{self.directory / name} is no longer made, but was edited: kept.")
                 continue
             (self.directory / name).unlink(missing_ok=True)

@@ -139,7 +139,7 @@ class StageRun(Outputs):
     def _work(self) -> Iterator["StageRun"]:
         """Yield the run, with the record written before and after."""
         for name in self.condition.edited:
-            if not self._overwrite_edited:
+            if not self.overwrites_edited:
                 say(f"{self.directory / name} was edited by hand: kept.")
         if self.is_fresh or self._is_kept_whole():
             self.is_fresh = True
@@ -177,7 +177,7 @@ class StageRun(Outputs):
     def _is_kept_whole(self) -> bool:
         """Whether a hand-edited file that only makes sense with its siblings bars a new run."""
         edited = [name for name in self.condition.edited if name.endswith(WHOLE)]
-        if not edited or self._overwrite_edited:
+        if not edited or self.overwrites_edited:
             return False
         if self.condition.state == "partial":
             raise PipelineError(
@@ -194,7 +194,7 @@ class StageRun(Outputs):
 
     def _refuse_unknown_files(self) -> None:
         """Files of a stage's kind that no record explains may be a person's work of hours."""
-        if self.stage.curated or self._before is not None or self._overwrite_edited:
+        if self.stage.curated or self._before is not None or self.overwrites_edited:
             return
         found = self.workspace.files(self.stage.name, ("*", "data/*"))
         if found:

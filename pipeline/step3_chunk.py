@@ -130,12 +130,11 @@ def chunk_size_of(chunk_size: int | None, tokenizer: str | None) -> int:
     return DEFAULT_TARGET if tokenizer is None else DEFAULT_TOKENS
 
 
-def minimum_of(chunk_size: int | None, minimum_size: int | None) -> int:
+def minimum_of(chunk_size: int, minimum_size: int | None) -> int:
     """The least size of a chunk. Raises UsageError if it is above the most."""
-    most = chunk_size_of(chunk_size, None)
-    minimum = most * 6 // 7 if minimum_size is None else minimum_size
-    if minimum > most:
-        raise UsageError(f"--minimum-size {minimum} is above --chunk-size {most}.")
+    minimum = chunk_size * 6 // 7 if minimum_size is None else minimum_size
+    if minimum > chunk_size:
+        raise UsageError(f"--minimum-size {minimum} is above --chunk-size {chunk_size}.")
     return max(minimum, 1)
 
 

@@ -71,7 +71,7 @@ class DryRun(StageRun):
         path = self.directory / output.name
         known = self._outputs.get(output.name)
         is_theirs = path.is_file() and (known is None or self.is_edited(output.name))
-        if is_theirs and not self._overwrite_edited:
+        if is_theirs and not self.overwrites_edited:
             return False
         self.written.append(output.name)
         return True
