@@ -1,6 +1,5 @@
 """The whole chain: every stage that is not up to date, in order."""
 
-from dataclasses import fields
 from typing import Any
 
 import typer
@@ -12,11 +11,11 @@ from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import check_duplicates, check_rules, preprocess
 from pipeline.step3_chunk import check_overlap, chunk, chunk_size_of, minimum_of
 from pipeline.step4_upload import check_target, upload
-from pipeline.step6_train import check_data_options, train
+from pipeline.step6_train import settings_from, train
 from pipeline.step7_quantize import chosen_kinds, quantize
 from pipeline.step8_modelfile import SAMPLE, modelfile
+from pipeline.train_inputs import check_data_options
 from pipeline.training.base_model import check_base_model
-from pipeline.training.settings import TrainSettings
 from pipeline.workspace import Workspace
 
 STAGE_FUNCTIONS: tuple[StageFunction, ...] = (
@@ -64,9 +63,7 @@ def check_options(values: dict[str, Any]) -> None:
         find_tokenizer(values["tokenizer"])
     check_target(values["repo_id"], values["upload_revision"])
     wanted = values_of(train, values)
-    names = {field.name for field in fields(TrainSettings)} & wanted.keys()
-    given = {name: wanted[name] for name in names if wanted[name] is not None}
-    TrainSettings(**given).check()
+    settings_from(wanted)
     check_data_options(
         values["data_dir"], wanted["dataset"], wanted["dataset_revision"], wanted["kind"],
         wanted["chat_template"],

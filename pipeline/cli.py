@@ -57,7 +57,11 @@ OTHERS = {
         "tools:inspect_data",
     ),
     "convert": Entry("Write texts or records in another format.", "tools:convert_data"),
+    "evaluate": Entry(
+        "Score models and adapters on the same held-out text.", "evaluate:evaluate_models"
+    ),
     "generate": Entry("Let the finished model go on from a prompt.", "tools:generate"),
+    "sync": Entry("Copy checkpoints elsewhere and back, by hand.", "sync:sync"),
     "series": Entry("Series of segment lists, for corpora in object storage.", "tools:build"),
 }
 COMMANDS = {**STAGES, **OTHERS}

@@ -62,11 +62,17 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace(temporary: Path, final: Path) -> None:
-    """Rename a finished file to its final name, on the disk before it bears that name."""
+def rename(temporary: Path, final: Path) -> None:
+    """Rename a finished file to its final name, on the disk before it bears that name. The name is
+    on the disk after `sync(final.parent)`."""
     final.parent.mkdir(parents=True, exist_ok=True)
     sync(temporary)
     temporary.replace(final)
+
+
+def replace(temporary: Path, final: Path) -> None:
+    """Rename a finished file to its final name, both on the disk."""
+    rename(temporary, final)
     sync(final.parent)
 
 

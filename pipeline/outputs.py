@@ -1,7 +1,7 @@
 """The outputs of a stage at work: what is to be done about each, and how one is written.
 
-Every write is announced in a journal before the file gets its name, and confirmed after, so that
-a run that was killed never takes its own file for a person's edit.
+Every write is announced in a journal before the file gets its name, and confirmed after, a few
+together, so that a run that was killed never takes its own file for a person's edit.
 """
 
 import shutil
@@ -16,15 +16,17 @@ from pipeline.console import warn
 from pipeline.files import (
     TEMPORARY_PREFIX,
     encode_json,
-    replace,
+    rename,
     sha256_bytes,
     sha256_file,
+    sync,
     temporary_beside,
 )
 from pipeline.records import JOURNAL, RECORD, Output, Record
 from pipeline.workspace import STAGES, Workspace, is_document
 
 SHOWN_WARNINGS, KEPT_WARNINGS = 50, 1000
+_CONFIRMED_TOGETHER = 16  # outputs: the disk takes as long for the names of all as for one
 
 
 class Outputs:
@@ -53,6 +55,7 @@ class Outputs:
         self._restore_deleted = restore_deleted
         self._touched: set[str] = set()
         self._outputs = dict(before.outputs) if before else {}
+        self._unconfirmed: list[Output] = []
 
     def _begin(self) -> None:
         """Called before the first output is written."""
@@ -140,16 +143,17 @@ class Outputs:
         row: dict[str, Any] | None = None,
         *,
         merged: bool = False,
+        sha256: str | None = None,
     ) -> bool:
         """Write an output, whole, unless a person's file stands there. True if it was written.
 
-        `merged`: what a person wrote there is in `data`.
+        `merged`: what a person wrote there is in `data`. `sha256` is that of `data`, if known.
         """
         if merged:
             self._know_what_is_there(name)
         with temporary_beside(self.directory / name) as temporary:
             temporary.write_bytes(data)
-            output = Output(name, len(data), sha256_bytes(data), key, row)
+            output = Output(name, len(data), sha256 or sha256_bytes(data), key, row)
             return self._place(output, temporary)
 
     def _know_what_is_there(self, name: str) -> None:
@@ -224,22 +228,34 @@ class Outputs:
         self._begin()
         self._note(output, written=False)
         try:
-            replace(temporary, path)
-            self._note(output, written=True)
-        except BaseException:  # stopped between rename and note, the file is ours all the same
+            rename(temporary, path)
+        except BaseException:  # stopped after the rename, the file is ours all the same
             if path.is_file() and sha256_file(path) == output.sha256:
                 self._outputs[output.name] = output
             raise
         self._outputs[output.name] = output
+        self._unconfirmed.append(output)
+        if len(self._unconfirmed) >= _CONFIRMED_TOGETHER:
+            self._confirm()
         return True
 
-    def _note(self, output: Output, written: bool) -> None:
-        line = encode_json({**output.as_json(), "written": written}) + b"\n"
+    def _note(self, *outputs: Output, written: bool) -> None:
+        lines = [encode_json({**output.as_json(), "written": written}) for output in outputs]
         with (self.directory / JOURNAL).open("ab") as journal:
-            journal.write(line)
+            journal.write(b"".join(line + b"\n" for line in lines))
+
+    def _confirm(self) -> None:
+        """Note the outputs that were given their names, once these are on the disk."""
+        if not self._unconfirmed:
+            return
+        for folder in {(self.directory / output.name).parent for output in self._unconfirmed}:
+            sync(folder)
+        self._note(*self._unconfirmed, written=True)
+        self._unconfirmed = []
 
     def _remove_unwanted(self) -> None:
         """Delete outputs of earlier runs whose input is gone; keep those that a person changed."""
+        self._confirm()
         for name in sorted(set(self._outputs) - self._touched):
             output = self._outputs[name]
             if self.workspace.is_edited(self.directory, output) and not self.overwrites_edited:

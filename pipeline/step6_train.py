@@ -1,225 +1,141 @@
-"""Stage 6: train a LoRA adapter on `4_dataset` and score it on the books held out.
+"""Stage 6: train an adapter, or a whole model, on `4_dataset` and score it on what is held out.
 
     pipeline train                                         SmolLM2-135M, one pass over the data
-    pipeline train --base-model meta-llama/Llama-3.1-8B --epochs 2
-    pipeline train --dataset your-name/horror-novel-chunks --max-steps 500
+    pipeline train --base-model meta-llama/Llama-3.1-8B --method qlora --epochs 2
+    pipeline train --dataset your-name/horror-novel-chunks --tokens 2000000
     pipeline train --mix novels=0.7,letters=0.3 --mix 500:novels=0.2,letters=0.8
     pipeline train --dataset chats.jsonl --show 3
 
 Whole documents are put together again from their chunks, tokenized with one end token each and cut
 into blocks, so nothing is lost. Of prompts with completions, and of chats, only what the model has
-to write is trained on. `6_adapter` gets the adapter, `metrics.jsonl`, `loss.png`, and
-`evaluation.json`: bits per byte of the held-out text before and after.
+to write is trained on. `6_adapter` gets what was trained, `metrics.jsonl`, `loss.png`, `train.log`,
+and `evaluation.json`: bits per byte of the held-out text before and after.
 """
 
-import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from typer import Option
+from typer import Exit
 
+from pipeline import train_options as options
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, Jobs, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import printable
-from pipeline.corpus.hub_rows import is_dataset_id
-from pipeline.errors import PipelineError, UsageError
-from pipeline.files import fingerprint
-from pipeline.hub.client import fetch_dataset
+from pipeline.corpus.new_tokens import read_tokens
+from pipeline.errors import UsageError
 from pipeline.parallel import default_jobs
 from pipeline.run import StageRun, open_run
+from pipeline.train_inputs import absolute, base_files, dataset_files, print_examples
 from pipeline.training.base_model import (
     DEFAULT_BASE_MODEL,
     check_base_model,
     resolve_base_model,
 )
-from pipeline.training.settings import DEFAULT_PROMPT, TrainSettings
-from pipeline.training.sources import (
-    check_kind,
-    check_template,
-    choose_kind,
-    files_at,
-    files_in,
-    is_address,
-    read_samples,
-    read_template,
-)
+from pipeline.training.requests import STOP, is_supervised
+from pipeline.training.settings import TrainSettings
+from pipeline.training.sources import choose_kind, read_samples, read_template
+from pipeline.training.supervisor import run_until_done
 from pipeline.training.trainer import show as show_training
-from pipeline.training.trainer import train as train_adapter
+from pipeline.training.trainer import train as train_model
 from pipeline.workspace import Workspace
 
-VERSION = 3
-DATA = "Data"
-LENGTH = "Length"
-LEARNING = "Learning"
-SCORING = "Scoring"
+VERSION = 4
+CHECKPOINTS = "checkpoints"
 
 
 def train(
     data_dir: DataDir = DEFAULT_DATA_DIR,
-    base_model: Annotated[
-        str,
-        Option(help="A Hub id, a folder, a .gguf file, or smollm2-135m (comes with `make setup`)."),
-    ] = DEFAULT_BASE_MODEL,
-    revision: Annotated[
-        str | None, Option(help="Branch, tag or commit of a base model from the Hub.")
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        Option(
-            help="In place of 4_dataset: a folder, a Parquet, JSONL or CSV file, a glob or URL of "
-            "such, or a Hub dataset id.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    dataset_revision: Annotated[
-        str | None,
-        Option(help="Branch, tag or commit of a dataset from the Hub.", rich_help_panel=DATA),
-    ] = None,
-    kind: Annotated[
-        str,
-        Option(
-            help="text, completion (prompts with completions) or chat; auto takes the only kind "
-            "that there is.",
-            rich_help_panel=DATA,
-        ),
-    ] = "auto",
-    overlong: Annotated[
-        str,
-        Option(
-            help="Records longer than a sequence: split (nothing is lost), truncate or drop.",
-            rich_help_panel=DATA,
-        ),
-    ] = TrainSettings.overlong,
-    stride: Annotated[
-        int,
-        Option(min=0, help="Tokens that a block repeats as context.", rich_help_panel=DATA),
-    ] = 0,
-    packing: Annotated[
-        bool,
-        Option(
-            help="Let short documents share a sequence, without seeing each other.",
-            rich_help_panel=DATA,
-        ),
-    ] = True,
-    chat_template: Annotated[
-        str | None,
-        Option(
-            help="plain, or a file in Jinja (default: the tokenizer's own).", rich_help_panel=DATA
-        ),
-    ] = None,
-    eos: Annotated[
-        str,
-        Option(
-            help="End token after each document, or chunk (each one a document then).",
-            rich_help_panel=DATA,
-        ),
-    ] = "document",
-    show: Annotated[
-        int,
-        Option(
-            min=0,
-            help="Print so many sequences with what is trained on marked, and stop.",
-            rich_help_panel=DATA,
-        ),
-    ] = 0,
-    engine: Annotated[
-        str, Option(help="auto (unsloth where there is a GPU and it is installed), unsloth or trl.")
-    ] = "auto",
-    max_steps: Annotated[
-        int | None, Option(min=1, help="Optimizer steps.", rich_help_panel=LENGTH)
-    ] = None,
-    epochs: Annotated[
-        float | None,
-        Option(help="Passes over the data (default: one).", rich_help_panel=LENGTH),
-    ] = None,
-    sequence_length: Annotated[
-        int, Option(min=8, help="Tokens the model sees at once.", rich_help_panel=LENGTH)
-    ] = 1024,
-    batch_size: Annotated[
-        int, Option(min=1, help="Sequences computed together.", rich_help_panel=LENGTH)
-    ] = 1,
-    gradient_accumulation: Annotated[
-        int, Option(min=1, help="Batches summed up for one step.", rich_help_panel=LENGTH)
-    ] = 1,
-    learning_rate: Annotated[
-        float,
-        Option(
-            help="2e-4 suits runs of thousands of steps; runs of some dozens learn more at 1e-3.",
-            rich_help_panel=LEARNING,
-        ),
-    ] = 2e-4,
-    scheduler: Annotated[
-        str, Option(help="cosine, linear or constant.", rich_help_panel=LEARNING)
-    ] = "cosine",
-    warmup: Annotated[
-        float,
-        Option(help="Share of the steps (below 1) or steps.", rich_help_panel=LEARNING),
-    ] = 0.05,
-    weight_decay: Annotated[float, Option(rich_help_panel=LEARNING)] = 0.0,
-    rank: Annotated[
-        int, Option(min=1, help="Width of the adapter's matrices.", rich_help_panel=LEARNING)
-    ] = 16,
-    alpha: Annotated[
-        int,
-        Option(min=1, help="The adapter counts alpha / rank times.", rich_help_panel=LEARNING),
-    ] = 32,
-    dropout: Annotated[
-        float, Option(help="Of the adapter, from 0 to below 1.", rich_help_panel=LEARNING)
-    ] = 0.0,
-    mix: Annotated[
-        list[str] | None,
-        Option(
-            help="Shares of sources: novels=0.7,letters=0.3; from step 500 on: 500:novels=1,...",
-            rich_help_panel=LEARNING,
-        ),
-    ] = None,
-    seed: Annotated[int, Option(min=0, help="Same seed, same run.", rich_help_panel=LEARNING)] = 42,
-    eval_tokens: Annotated[
-        int, Option(min=1, help="Held-out tokens to score.", rich_help_panel=SCORING)
-    ] = TrainSettings.eval_tokens,
-    sample_prompt: Annotated[
-        str, Option(help="What base and tuned model are to go on from.", rich_help_panel=SCORING)
-    ] = DEFAULT_PROMPT,
-    sample_tokens: Annotated[
-        int, Option(min=1, help="How far they go on.", rich_help_panel=SCORING)
-    ] = TrainSettings.sample_tokens,
+    base_model: options.BaseModelName = DEFAULT_BASE_MODEL,
+    revision: options.Revision = None,
+    dataset: options.Dataset = None,
+    dataset_revision: options.DatasetRevision = None,
+    kind: options.Kind = "auto",
+    overlong: options.Overlong = TrainSettings.overlong,
+    stride: options.Stride = TrainSettings.stride,
+    packing: options.Packing = TrainSettings.packing,
+    chat_template: options.ChatTemplate = None,
+    eos: options.Ends = TrainSettings.eos,
+    extra_tokens: options.ExtraTokens = None,
+    mix: options.Mix = None,
+    show: options.Show = 0,
+    method: options.Method = TrainSettings.method,
+    rank: options.Rank = TrainSettings.rank,
+    alpha: options.Alpha = None,
+    rslora: options.RsLora = TrainSettings.rslora,
+    dropout: options.Dropout = TrainSettings.dropout,
+    target_modules: options.TargetModules = None,
+    rope_scaling: options.RopeScaling = None,
+    from_scratch: options.FromScratch = None,
+    split_model: options.SplitModel = False,
+    gradient_checkpointing: options.GradientCheckpointing = None,
+    precision: options.Precision = TrainSettings.precision,
+    engine: options.Engine = TrainSettings.engine,
+    max_steps: options.MaxSteps = None,
+    epochs: options.Epochs = None,
+    tokens: options.Tokens = None,
+    sequence_length: options.SequenceLength = TrainSettings.sequence_length,
+    batch_size: options.BatchSize = TrainSettings.batch_size,
+    batch_tokens: options.BatchTokens = None,
+    micro_batch_size: options.MicroBatchSize = None,
+    learning_rate: options.LearningRate = None,
+    scheduler: options.Scheduler = TrainSettings.scheduler,
+    warmup: options.Warmup = TrainSettings.warmup,
+    decay: options.Decay = TrainSettings.decay,
+    optimizer: options.Optimizer = TrainSettings.optimizer,
+    weight_decay: options.WeightDecay = TrainSettings.weight_decay,
+    beta2: options.Beta2 = TrainSettings.beta2,
+    max_grad_norm: options.MaxGradNorm = TrainSettings.max_grad_norm,
+    seed: options.Seed = TrainSettings.seed,
+    eval_tokens: options.EvalTokens = TrainSettings.eval_tokens,
+    eval_every: options.EvalEvery = None,
+    keep_best: options.KeepBest = TrainSettings.keep_best,
+    sample_prompt: options.SamplePrompt = None,
+    sample_tokens: options.SampleTokens = TrainSettings.sample_tokens,
+    report_to: options.ReportTo = None,
+    price_per_hour: options.PricePerHour = None,
+    profile_steps: options.ProfileSteps = 0,
+    save_steps: options.SaveSteps = None,
+    save_minutes: options.SaveMinutes = TrainSettings.save_minutes,
+    keep_last: options.KeepLast = TrainSettings.keep_last,
+    keep_every: options.KeepEvery = None,
+    resume: options.Resume = "auto",
+    allow_changed: options.AllowChanged = False,
+    steps_per_round: options.StepsPerRound = None,
+    until_done: options.UntilDone = False,
     jobs: Jobs = None,
     force: Force = False,
     overwrite_edited: OverwriteEdited = False,
 ) -> None:
-    """Train a LoRA adapter on the dataset; score it on what is held out before and after.
+    """Train a model on the dataset; score it on what is held out before and after.
 
     Runs on a GPU (with unsloth, if installed) or on the CPU. The default base model, SmolLM2-135M,
     is small enough for a laptop; for a real writer rent a GPU and take one of 7 or 8 billion
     parameters.
     """
-    settings = TrainSettings(
-        engine=engine, max_steps=max_steps, epochs=epochs, sequence_length=sequence_length,
-        batch_size=batch_size, gradient_accumulation=gradient_accumulation,
-        learning_rate=learning_rate, scheduler=scheduler, warmup=warmup,
-        weight_decay=weight_decay, rank=rank, alpha=alpha, dropout=dropout, seed=seed,
-        eval_tokens=eval_tokens, sample_prompt=sample_prompt, sample_tokens=sample_tokens,
-        mix=tuple(mix or ()), packing=packing, stride=stride, overlong=overlong,  # type: ignore[arg-type]
-        chat_template=read_template(chat_template), eos=eos,
-    )  # fmt: skip
-    settings.check()
+    settings = settings_from(locals())
     workspace = Workspace(data_dir)
     inputs = dataset_files(workspace, dataset, dataset_revision)
     chosen_kind, tables = choose_kind(inputs, kind)
     base_model = absolute(base_model)
     check_base_model(base_model, revision)
-    chosen = settings.as_dict() | {
+    chosen = settings.of_the_result() | {
         "base_model": base_model, "base_files": base_files(workspace, base_model),
         "revision": revision, "dataset": dataset and absolute(dataset),
         "dataset_revision": dataset_revision, "kind": chosen_kind,
     }  # fmt: skip
+    if settings.from_scratch is not None:
+        chosen["from_scratch"] = workspace.fact(Path(settings.from_scratch)).sha256
     work: dict[str, Any] = {
         "tokens_dir": workspace.cache / "tokens", "jobs": jobs or default_jobs()
     }  # fmt: skip
+    checkpoints = workspace.directory("train") / CHECKPOINTS
     if show:
         training, held_out = read_samples(tables, chosen_kind, seed, eos=eos)
         base = resolve_base_model(base_model, workspace.cache / "base", revision)
         print_examples(show_training(settings, training, held_out, base, show, **work))
+        return
+    if until_done and not is_supervised():
+        keep_training(checkpoints)
         return
     with open_run(
         workspace, "train", version=VERSION, settings=chosen, inputs=inputs, force=force,
@@ -228,9 +144,12 @@ def train(
         if not run.is_fresh:
             training, held_out = read_samples(tables, chosen_kind, seed, eos=eos)
             base = resolve_base_model(base_model, workspace.cache / "base", revision)
-            settings.check_against(base.path)
             with run.scratch() as folder:
-                result = train_adapter(settings, training, held_out, base, folder, **work)
+                result = train_model(
+                    settings, training, held_out, base, folder, checkpoints_dir=checkpoints,
+                    resume="never" if force and resume == "auto" else resume,
+                    allow_changed=allow_changed, **work,
+                )  # fmt: skip
                 run.adopt(folder)
             run.counts |= {
                 "steps": result.steps,
@@ -244,96 +163,45 @@ def train(
     report(run)
 
 
-def absolute(name: str) -> str:
-    """A path as it can be found from anywhere; a Hub id or another name stays as it is."""
+def keep_training(checkpoints: Path) -> None:
+    """Run this command again and again, without --until-done, until training is done.
+
+    Raises typer.Exit with the exit code of the last run, if it is not 0.
+    """
+
+    def reached() -> str:
+        return max((path.name for path in checkpoints.glob("*/step-*")), default="")
+
+    if code := run_until_done(checkpoints.parent / STOP, reached):
+        raise Exit(code)
+
+
+def settings_from(given: dict[str, Any]) -> TrainSettings:
+    """The settings of a run from this stage's parameters, which have the same names but for a few.
+
+    Raises UsageError for the first that makes no sense, and for a file that cannot be read.
+    """
+    same = {field.name: given.get(field.name) for field in fields(TrainSettings)}
+    values: dict[str, Any] = same | {
+        "log_every": TrainSettings.log_every,
+        "mix": tuple(given["mix"] or ()),
+        "target_modules": tuple(given["target_modules"] or ()),
+        "report_to": tuple(given["report_to"] or ()),
+        "sample_prompts": tuple(given["sample_prompt"] or TrainSettings.sample_prompts),
+        "extra_tokens": read_tokens(Path(t)) if (t := given["extra_tokens"]) else (),
+        "from_scratch": _file(c) if (c := given["from_scratch"]) else None,
+        "chat_template": read_template(given["chat_template"]),
+    }  # fmt: skip
+    settings = TrainSettings(**values)
+    settings.check()
+    return settings
+
+
+def _file(name: str) -> str:
     path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
-
-
-def base_files(workspace: Workspace, base_model: str) -> str | None:
-    """A fingerprint of a base model on this disk, so that other weights are noticed.
-
-    Sizes of the weights and the content of the configuration: hashing 16 GB takes too long for a
-    look. None for a model from elsewhere, whose revision says which it is.
-    """
-    path = Path(base_model)
-    if not path.exists():
-        return None
-    files = sorted(path.glob("*.*")) if path.is_dir() else [path]
-    sizes = [(file.name, file.stat().st_size) for file in files if file.is_file()]
-    configs = [workspace.fact(file).sha256 for file in files if file.suffix == ".json"]
-    return fingerprint([sizes, configs])
-
-
-def dataset_files(
-    workspace: Workspace, dataset: str | None, revision: str | None = None
-) -> list[Path]:
-    """The tables to train on, on this disk.
-
-    Raises PipelineError if there are none, UsageError for a revision of something local.
-    """
-    check_dataset(dataset, revision)
-    if dataset is None:
-        return workspace.inputs("train")
-    place = Path(dataset).expanduser()
-    if place.exists():
-        return files_in(place)
-    if is_address(dataset):
-        return files_at(dataset, workspace.cache)
-    return files_in(fetch_dataset(dataset, revision=revision))
-
-
-def check_dataset(dataset: str | None, revision: str | None) -> None:
-    """Raise PipelineError if --dataset names nothing that there can be, UsageError for a revision
-    of something local.
-    """
-    is_there = dataset is not None and Path(dataset).expanduser().exists()
-    if revision and (dataset is None or is_there or is_address(dataset)):
-        raise UsageError("--dataset-revision is for a dataset from the Hub.")
-    if dataset is None or is_there or is_address(dataset) or is_dataset_id(dataset):
-        return
-    raise PipelineError(
-        f"--dataset {dataset} is not there.",
-        "Give a folder, a file, a glob, a URL, or a Hub id such as roneneldan/TinyStories.",
-    )
-
-
-def check_data_options(
-    data_dir: Path, dataset: str | None, revision: str | None, kind: str, chat_template: str | None
-) -> None:
-    """Raise UsageError or PipelineError for what can be refused before there is any dataset.
-
-    Of a dataset on this disk it is found out whether it holds samples of `kind`; nothing is
-    downloaded.
-    """
-    check_kind(kind)
-    if chat_template is not None and kind not in ("auto", "chat"):
-        raise UsageError(f"--chat-template is for chats, and --kind is {kind}.")
-    check_template(chat_template)
-    place = Path(dataset).expanduser() if dataset else None
-    if place and not place.exists() and place.resolve().is_relative_to(data_dir.resolve()):
-        return  # an earlier stage may make it
-    check_dataset(dataset, revision)
-    if place and place.exists() and not place.resolve().is_relative_to(data_dir.resolve()):
-        choose_kind(files_in(place), kind)
-
-
-def print_examples(examples: list[list[tuple[str, bool]]]) -> None:
-    """Print sequences to stdout with what is trained on in green, or in brackets off a terminal."""
-    from rich.console import Console
-    from rich.text import Text
-
-    drawn = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    for number, example in enumerate(examples, 1):
-        drawn.print(Text(f"--- sequence {number}", style="dim"))
-        text = Text()
-        for stretch, is_trained in example:
-            clean = printable(stretch)
-            if drawn.is_terminal:
-                text.append(clean, style="green" if is_trained else "dim")
-            else:
-                text.append(f"⟦{clean}⟧" if is_trained else clean)
-        drawn.print(text)
+    if not path.is_file():
+        raise UsageError(f"--from-scratch {name} is not there.", "Give a config.json.")
+    return str(path.resolve())
 
 
 def report(run: StageRun) -> None:

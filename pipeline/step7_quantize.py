@@ -9,6 +9,7 @@ file is then loaded by llama.cpp, scored on the held-out text and asked to go on
 """
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +19,9 @@ from typer import Option
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
 from pipeline.console import progress
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.export import gguf, llama
-from pipeline.export.merge import merge_adapter
+from pipeline.export.merge import MAX_MEMORY, merge_adapter
 from pipeline.export.modelfile import end_tokens
 from pipeline.export.quantizations import QUANTIZATIONS, check_quantization
 from pipeline.files import write_json
@@ -35,6 +36,7 @@ PROOF = "proof.json"
 WINDOWS = "windows.json"
 ODD_TEXT = "“Café — 3½ o’clock”,  she\n\nsaid:\ttwo  spaces, ’twas 1821; naïve ﬁn 猫 🕯️ <|odd|>"
 SEEDS = range(5)  # a model may hold a prompt for finished; one that always does is broken
+DEFAULT_MAX_MEMORY = MAX_MEMORY / 2**30
 COMMON = ("q4_k_m", "q5_k_m", "q8_0", "f16")
 
 
@@ -51,6 +53,17 @@ def quantize(
     model_name: Annotated[
         str | None, Option(help="Name of the model and its files (default: the base's, -tuned).")
     ] = None,
+    max_memory: Annotated[
+        float, Option(help="GiB of memory that merging may take, besides the libraries.")
+    ] = DEFAULT_MAX_MEMORY,
+    merge_base: Annotated[
+        str | None,
+        Option(
+            help="The 16-bit original of a base that is stored in 4 bits, a folder or a Hub id: the"
+            " adapter is merged into that one. Default: into the 4-bit weights, unpacked, which is"
+            " exactly the model that was trained."
+        ),
+    ] = None,
     force: Force = False,
     overwrite_edited: OverwriteEdited = False,
 ) -> None:
@@ -60,18 +73,21 @@ def quantize(
     the adapter is not touched.
     """
     kinds = chosen_kinds(quantization)
+    if not 0 < max_memory < math.inf:
+        raise UsageError(f"--max-memory must be above 0, not {max_memory}.")
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("quantize")
     with open_run(
         workspace, "quantize", version=VERSION,
-        settings={"quantization": kinds, "model_name": model_name}, inputs=inputs, force=force,
-        overwrite_edited=overwrite_edited,
+        settings={"quantization": kinds, "model_name": model_name, "merge_base": merge_base},
+        inputs=inputs, force=force, overwrite_edited=overwrite_edited,
     ) as run:  # fmt: skip
         if not run.is_fresh:
             with run.scratch() as scratch:
                 out = scratch / "out"
                 out.mkdir()
-                export(run, scratch, out, kinds, model_name)
+                memory = round(max_memory * 2**30)
+                export(run, scratch, out, kinds, model_name, memory, merge_base)
                 run.adopt(out)
     report(run)
 
@@ -83,13 +99,20 @@ def chosen_kinds(quantization: list[str] | None) -> list[str]:
 
 
 def export(
-    run: StageRun, scratch: Path, out: Path, kinds: list[str], model_name: str | None
+    run: StageRun,
+    scratch: Path,
+    out: Path,
+    kinds: list[str],
+    model_name: str | None,
+    max_memory: int,
+    merge_base: str | None,
 ) -> None:
     """Make the GGUFs in `out`, and their proof; what lies between is deleted on the way."""
     workspace = run.workspace
     adapter = workspace.directory("train")
     evaluation = json.loads((adapter / "evaluation.json").read_text("utf-8"))
     base = resolve_base_model(*trained_on(workspace))
+    original = resolve_base_model(merge_base, workspace.cache / "base") if merge_base else None
     name = model_name or f"{base.name.split('/')[-1]}-tuned"
     stem = safe_stem(name)
     logs = run.directory / "logs"
@@ -98,7 +121,10 @@ def export(
     merged, plain = scratch / "merged", scratch / "plain.gguf"
     with progress("quantize", 2 + 2 * len(kinds), "steps") as advance:
         chat = evaluation.get("chat")
-        merge_adapter(base.path, adapter, merged, keep_chat_template=bool(chat))
+        merge_adapter(
+            base.path, adapter, merged, keep_chat_template=bool(chat), max_memory=max_memory,
+            merge_base=original.path if original else None,
+        )  # fmt: skip
         if chat:
             set_chat_template(merged, chat["template"])
         advance(note="merged")

@@ -89,10 +89,7 @@ def inspect_data(
     samples: Annotated[int, typer.Option(min=0, help="Boundaries of chunks to show.")] = 3,
     documents: Annotated[bool, typer.Option("--documents", help="List every document.")] = False,
     epochs: Annotated[float, typer.Option(help="Passes over the data to count steps for.")] = 1.0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sequences computed together.")] = 1,
-    gradient_accumulation: Annotated[
-        int, typer.Option(min=1, help="Batches summed up for one step.")
-    ] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences in one step.")] = 1,
     sequence_length: Annotated[
         int, typer.Option(min=8, help="Tokens the model sees at once.")
     ] = 1024,
@@ -109,8 +106,7 @@ def inspect_data(
     from pipeline.training.settings import TrainSettings
 
     settings = TrainSettings(
-        epochs=epochs, batch_size=batch_size, gradient_accumulation=gradient_accumulation,
-        sequence_length=sequence_length,
+        epochs=epochs, batch_size=batch_size, sequence_length=sequence_length,
     )  # fmt: skip
     wanted = inspection.Wanted(tokenizer, search, search_ids, hits, samples, settings)
     inspection.check(wanted, plot)

@@ -61,12 +61,13 @@ STAGES = {
         ),
         Stage(
             "train", "6_adapter", "upload",
-            ("data/*.parquet", "completion/*.parquet", "chat/*.parquet"), "a LoRA adapter",
+            ("data/*.parquet", "completion/*.parquet", "chat/*.parquet"),
+            "an adapter, or a whole model", resumable=True,
         ),
         Stage(
             "quantize", "7_gguf", "train",
-            ("adapter_config.json", "adapter_model.safetensors", "run.yaml", "evaluation.json",
-             "windows.json"),
+            ("*.safetensors", "adapter_config.json", "base_changes.json", "config.json",
+             "tokenizer.json", "run.yaml", "evaluation.json", "windows.json"),
             "a quantized GGUF model",
         ),
         Stage(

@@ -71,7 +71,7 @@ KILLER = """
     import os, signal, sys
     from pipeline import outputs
 
-    left, rename = int(sys.argv.pop(1)), outputs.replace
+    left, rename = int(sys.argv.pop(1)), outputs.rename
 
     def replace(temporary, final):
         global left
@@ -82,7 +82,7 @@ KILLER = """
         if left == -1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    outputs.replace = replace
+    outputs.rename = replace
     from pipeline.cli import main
     main()
 """

@@ -9,7 +9,7 @@ import pytest
 from pipeline import chain
 from pipeline.books.sample import sample_library
 from pipeline.errors import PipelineError, Stopped, UsageError
-from pipeline.step6_train import check_data_options
+from pipeline.train_inputs import check_data_options
 from tests.chain import pipeline
 from tests.gutendex_server import GutendexServer
 

@@ -1,13 +1,16 @@
 """Work in several processes is as work in one, only sooner."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import psutil
@@ -28,13 +31,15 @@ def fail_at_three(number: int) -> int:
     return number
 
 
-def die_at_three(number: int) -> int:
-    if number == 3:
+def die_in_a_worker(number: int) -> int:
+    if multiprocessing.parent_process():
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.01)
     return number
 
 
-def who(number: int) -> int:
+def who(number: int, pause: float = 0.0) -> int:
+    time.sleep(pause)
     return os.getpid()
 
 
@@ -45,9 +50,25 @@ def test_results_come_in_the_order_of_the_items(jobs: int) -> None:
     assert list(results) == [number * number for number in range(12)]
 
 
-def test_one_job_is_this_process_and_more_are_others() -> None:
+def test_one_job_is_this_process_and_with_more_others_work_beside_it() -> None:
     assert set(map_in_order(who, range(3), 1)) == {os.getpid()}
-    assert os.getpid() not in set(map_in_order(who, range(3), 2))
+
+    with closing(map_in_order(partial(who, pause=0.01), count(), 2)) as workers:
+        assert next(workers) == os.getpid()
+        other = next(worker for worker in workers if worker != os.getpid())
+        assert set(islice(workers, 20)) == {os.getpid(), other}
+
+
+def test_the_next_result_is_made_while_the_last_one_is_used() -> None:
+    begun = [threading.Event() for _ in range(3)]
+
+    def begin(number: int) -> int:
+        begun[number].set()
+        return number
+
+    with closing(map_in_order(begin, range(3), 1)) as results:
+        assert next(results) == 0
+        assert begun[1].wait(10)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -62,7 +83,7 @@ def test_an_error_is_raised_here_with_its_hint_after_the_results_before_it(jobs:
 
 def test_a_killed_worker_is_one_sentence() -> None:
     with pytest.raises(PipelineError, match="worker process was killed") as raised:
-        list(map_in_order(die_at_three, range(6), 2))
+        list(map_in_order(die_in_a_worker, range(10_000), 2))
     assert "--jobs 1" in str(raised.value)
 
 
@@ -78,7 +99,7 @@ def test_only_a_few_items_are_taken_ahead() -> None:
     with closing(map_in_order(slow_square, numbers(), 2)) as results:
         next(results)
 
-        assert taken <= 4
+        assert taken <= 8
 
 
 def test_there_is_a_job_for_each_core_that_may_be_used() -> None:
@@ -89,11 +110,14 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import sys\n"
+        "from functools import partial\n"
+        "from itertools import count\n"
+        "from os import getpid\n"
         "from tests.test_parallel import who\n"
         "from pipeline.parallel import map_in_order\n"
         "if __name__ == '__main__':\n"
-        "    results = map_in_order(who, range(100), 2)\n"
-        "    print(next(results), next(results), flush=True)\n"
+        "    results = map_in_order(partial(who, pause=0.01), count(), 2)\n"
+        "    print(next(each for each in results if each != getpid()), flush=True)\n"
         "    sys.stdin.read()\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}

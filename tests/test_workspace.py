@@ -320,8 +320,8 @@ KILLED = """
         return wrapped
 
     where, when = moment.split(":")
-    if where == "replace":
-        outputs.replace = wrap(outputs.replace, when)
+    if where == "rename":
+        outputs.rename = wrap(outputs.rename, when)
     elif where == "note":
         run.StageRun._note = wrap(run.StageRun._note, when)
     else:
@@ -332,7 +332,7 @@ KILLED = """
 
 
 @pytest.mark.parametrize("left", [0, 1, 2])
-@pytest.mark.parametrize("moment", ["replace:before", "replace:after", "note:before", "save:after"])
+@pytest.mark.parametrize("moment", ["rename:before", "rename:after", "note:before", "save:after"])
 @pytest.mark.parametrize("has_run", [False, True])
 def test_killed_at_any_write_the_next_run_gives_the_same_files(
     workspace: Workspace, tmp_path: Path, moment: str, left: int, has_run: bool
@@ -360,13 +360,13 @@ def test_stopped_between_rename_and_note_a_file_is_not_taken_for_a_hand_edit(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shout(workspace, suffix="?")
-    rename = outputs.replace
+    rename = outputs.rename
 
     def rename_and_stop(temporary: Path, final: Path) -> None:
         rename(temporary, final)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(outputs, "replace", rename_and_stop)
+    monkeypatch.setattr(outputs, "rename", rename_and_stop)
     with pytest.raises(Stopped):
         shout(workspace)
     monkeypatch.undo()

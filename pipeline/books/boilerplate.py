@@ -303,7 +303,8 @@ def _footer_end(page: Page, marker: Marker) -> int:
                 reach = _REACH_IN_WRAPPING if is_opened else _REACH_NEAR_TEXT
                 return _header_end(page, close, reach, anchored_only=not is_opened)
             return len(page.text)
-        if start > marker.end and page.match(pg.NEXT_TEXT, start):
+        is_next = start > marker.end and pg.NEXT_TEXT_OPENING.match(page.text, start)
+        if is_next and page.match(pg.NEXT_TEXT, start):
             close = _header_end(page, start, _REACH_IN_WRAPPING)
             if close > start:
                 return close if _has_text(page, close) else len(page.text)

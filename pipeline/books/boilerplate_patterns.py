@@ -7,6 +7,7 @@ space has been collapsed, so hard wraps never hide a phrase.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from pipeline.books.outline import Outline, fold
 
@@ -29,12 +30,12 @@ MARKER_NEEDLES = ("gutenberg", "small print", "small\nprint", "etext", "copyrigh
 _DECORATION = r"[^\w\n]{0,60}"
 _TITLE_TO_STARS = r"(?:[^\n*]|\n(?!\n)|\*(?!\*)){0,500}?\*{2,}[^\S\n]*"
 
-# What all markers that stand at the start of a line begin with.
+# What all markers that stand at the start of a line begin with; for text that is not folded.
 MARKER_OPENING = re.compile(
-    rf"{_DECORATION}(?:start|beginning|the\s|end|fin|fim|einde|slut|kon[ie]|loppu|vége|sfârșit"
-    r"|project|this|more|small)"
+    rf"{_DECORATION}(?:start|beginning|(?:the\s+)?(?:end|small)|fin|fim|einde|slut|kon[ie]|loppu"
+    r"|vége|sfârșit|proje[ck]t\s+gutenberg|this\s+is\s+a|more\s+information)",
+    re.I,
 )
-MARKER_OPENING_LENGTH = 80  # characters, at most
 START_LINE = re.compile(
     rf"{_DECORATION}(?:start|beginning)\s+of\s+(?:the\s+|this\s+)?(?:copyrighted\s+)?"
     rf"proje[ck]t\s+gutenberg(?:{_TITLE_TO_STARS})?"
@@ -140,6 +141,7 @@ def _by_first_letter(phrases: Iterable[str]) -> re.Pattern[str]:
 _PLAIN_PHRASES = _by_first_letter(_PHRASES)
 
 
+@lru_cache(maxsize=1024)  # paragraphs: licences are much alike
 def speaks_as_wrapping(plain: str) -> bool:
     """Whether a paragraph on one line, in lower case, speaks as headers and footers do."""
     if _PLAIN_PHRASES.search(plain):
@@ -164,6 +166,8 @@ NEXT_TEXT = re.compile(
     rf"[\W_]*(?:this\s+is\s+)?(?:the\s+)?{_PG}(?:'s)?\s+(?:e-?text|e-?book)\s+of\s+\w"
     rf"|[\W_]*{_PG}'s\s+\w[^\n]{{0,100}},\s+by\s"
 )
+# What it begins with, for text that is not folded.
+NEXT_TEXT_OPENING = re.compile(rf"[\W_]*(?:this\s+is\s+)?(?:the\s+)?{_PG}", re.I)
 # What must be gone from a body: notices that name the project or its files.
 RESIDUE_NEEDLES = ("gutenberg", "etext", "e-text", "pglaf", "ebook #", "print!")
 RESIDUE = re.compile(

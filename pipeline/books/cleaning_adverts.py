@@ -84,12 +84,13 @@ def _advertisements(text: str, begin: int, end: int, is_front: bool) -> list[Spa
     begin = text.find("\n", begin) if begin else 0
     if begin < 0:
         return []
-    near = list(paragraphs(text[: end + 2000], begin))
+    near = list(paragraphs(text, begin, end + 2000))
     spans: list[Span] = []
     for number, (start, stop) in enumerate(near):
         if start >= end or (spans and start < spans[-1][1]):
             continue
-        heading = _heading(text[start:stop].split("\n", 1)[0].strip())
+        line_end = text.find("\n", start, stop)
+        heading = _heading(text[start : stop if line_end < 0 else line_end].strip())
         if not heading:
             continue
         lines = stripped_lines(text, start, stop)

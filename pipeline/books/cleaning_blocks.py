@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
 
-from pipeline.books.cleaning_table import line_table
+from pipeline.books.cleaning_table import line_table, places_of
 from pipeline.books.searching import (
     Span,
     closed_brackets,
@@ -120,7 +120,7 @@ def bracketed(text: str, opening: re.Pattern[str], longest: int) -> list[Span]:
     """The brackets that begin as `opening` says, with all that is nested in them. One that is not
     closed within `longest` characters, or not before the next paragraph that opens such a bracket,
     is left alone."""
-    wanted = [start for start in occurrences(text, "[") if opening.match(text, start)]
+    wanted = [start for start in places_of(text, "[") if opening.match(text, start)]
     if not wanted:
         return []
     pairs = closed_brackets(text, wanted, longest)

@@ -3,8 +3,10 @@ tags and entities, brackets round Greek and round ligatures."""
 
 import html
 import re
+from operator import itemgetter
 
-from pipeline.books.searching import occurrences, substitute
+from pipeline.books.cleaning_table import places_of
+from pipeline.books.searching import substitute
 
 # Marks that stand in pairs round words, as _underscores_ do.
 _PAIR = (
@@ -42,18 +44,18 @@ def remove_markup(text: str) -> tuple[str, int]:
         text, found = _remove_tags(text)
         count += found
     if "{" in text:
-        braces = occurrences(text, "{")
+        braces = places_of(text, "{")
         marks = [at - 1 for at in braces if at and text[at - 1] in "^_"]
-        text, found = substitute(_TEX, marks, r"\1", text)
+        text, found = substitute(_TEX, marks, itemgetter(1), text)
         count += found
     if "[" in text:
         for pattern in (_LANGUAGE, _LIGATURE, _ACCENT):
-            text, found = substitute(pattern, occurrences(text, "["), _within, text)
+            text, found = substitute(pattern, places_of(text, "["), _within, text)
             count += found
     for _ in range(2):  # one may stand within another
         before = count
         for mark, pattern in _PAIRS:
-            text, found = substitute(pattern, occurrences(text, mark), r"\1", text)
+            text, found = substitute(pattern, places_of(text, mark), itemgetter(1), text)
             count += found
         if count == before:
             break
@@ -85,7 +87,7 @@ def _decode_entities(text: str) -> tuple[str, int]:
 
     for _ in range(3):
         before = count
-        text = _ENTITY.sub(decode, text)
+        text, _ = substitute(_ENTITY, places_of(text, "&"), decode, text)
         if count == before:
             break
     return text, count

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice, pairwise, zip_longest
 
 from pipeline.books.cleaning_blocks import bracketed
-from pipeline.books.searching import Span, lift, lines_opened, occurrences, outermost, substitute
+from pipeline.books.cleaning_table import places_of
+from pipeline.books.searching import Span, lift, lines_opened, outermost, substitute
 
 # --- page numbers and note marks ------------------------------------------------------------------
 
@@ -59,7 +60,7 @@ def remove_page_numbers(text: str) -> tuple[str, int]:
 
 def _numbers(text: str) -> list[int]:
     """Where a page or another number stands in brackets."""
-    return [at for at in occurrences(text, "[{") if _PAGE_OR_NUMBER.match(text, at)]
+    return [at for at in places_of(text, "[{") if _PAGE_OR_NUMBER.match(text, at)]
 
 
 def _ends_above(text: str, places: list[int]) -> Iterator[int]:
@@ -85,13 +86,17 @@ _MARK_AT_A_NOTE = re.compile(
 
 def remove_note_marks(text: str) -> tuple[str, int]:
     """The marks of footnotes: behind a word, and before a note, which then stands by itself."""
-    brackets = occurrences(text, "[{")
+    brackets = places_of(text, "[{")
     lines = lines_opened(text, brackets)
-    text, at_notes = substitute(_MARK_AT_A_NOTE, lines, r"\n\1", text)
+    text, at_notes = substitute(_MARK_AT_A_NOTE, lines, _below, text)
     if at_notes:
-        brackets = occurrences(text, "[{")
+        brackets = places_of(text, "[{")
     text, in_lines = substitute(_MARK_IN_A_LINE, brackets, "", text)
     return text, at_notes + in_lines
+
+
+def _below(mark: re.Match[str]) -> str:
+    return f"\n{mark[1]}"
 
 
 # --- footnotes ------------------------------------------------------------------------------------
@@ -168,7 +173,7 @@ def _notes_with_reference(text: str) -> Iterator[_Note]:
     references: dict[str, int] = {}
     note: _Note | None = None
     text_end = len(text.rstrip("\n"))
-    for start in occurrences(text, "[{"):
+    for start in places_of(text, "[{"):
         match = _MARK.match(text, start)
         if not match:
             continue
@@ -202,7 +207,7 @@ _STAR_REFERENCE = re.compile(r"(?:\*{1,3}|[†‡§])(?<=[\w.,;:!?'\"’”)][*�
 def _starred_notes(text: str) -> Iterator[Span]:
     """Paragraphs that begin with an asterisk or a dagger, each of which stands behind one word
     above, once; and the marks behind these words."""
-    stars = occurrences(text, "*†‡§")
+    stars = places_of(text, "*†‡§")
     marks = (match for at in stars if (match := _STAR_REFERENCE.match(text, at)))
     references = [match for match in marks if _is_lone_star(text, match)]
     if not references:

@@ -1,4 +1,5 @@
-"""The lines of a text in one table, for the rules that look at how lines begin or end.
+"""The lines of a text in one table, for the rules that look at how lines begin or end, or for
+single characters.
 
 A pattern that begins with the start of a line, whatever comes before its first word, costs two
 milliseconds a megabyte, and several rules would each pay them. One pass with numpy finds where all
@@ -6,8 +7,7 @@ lines begin, and the few that open as a rule wants are then looked at one by one
 """
 
 import re
-from collections.abc import Collection
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 _MOST_ROUNDS = 100  # characters that are skipped everywhere at once; longer runs go one by one
@@ -21,13 +21,21 @@ class LineTable:
     text. Letters are compared without case."""
 
     def __init__(self, text: str) -> None:
-        import numpy as np
-
         self.text = text
         self.units = code_points(text)
-        ends = np.flatnonzero(self.units[: len(text)] == ord("\n"))
-        self._ends = ends
-        self._starts = np.concatenate((np.zeros(1, ends.dtype), ends + 1))
+        self._places: dict[str, list[int]] = {}
+
+    @cached_property
+    def _ends(self) -> Any:
+        import numpy as np
+
+        return np.flatnonzero(self.units[: len(self.text)] == ord("\n"))
+
+    @cached_property
+    def _starts(self) -> Any:
+        import numpy as np
+
+        return np.concatenate((np.zeros(1, self._ends.dtype), self._ends + 1))
 
     @cached_property
     def _firsts(self) -> Any:
@@ -58,22 +66,20 @@ class LineTable:
         for offset in range(OPENING):
             keys <<= _SHIFT
             keys ^= self.units[self._openings + offset] | 32
-        return keys
+        return _folded(keys)
 
     def opened(
-        self, words: Collection[str] = (), characters: str = "", *, paragraphs: bool = False
+        self, words: tuple[str, ...] = (), characters: str = "", *, paragraphs: bool = False
     ) -> list[int]:
         """The starts of the lines that begin with one of `words` (of `OPENING` letters), behind
         any of " _*=", or with one of `characters`, behind any spaces; and sometimes of one that
         does not. `paragraphs`: only lines with an empty one above them, whose marks stand before
         `characters` too."""
         lines = self._paragraphs if paragraphs else slice(None)
-        firsts = self._openings if paragraphs else self._firsts
-        wanted = one_of(self.units[firsts[lines]], characters)
-        if words:
-            keys = self._keys[lines]
-            for word in words:
-                wanted |= keys == _key(word)
+        wanted = _are_keys_of(words)[self._keys[lines]] if words else False
+        if characters:
+            firsts = self._openings if paragraphs else self._firsts
+            wanted |= one_of(self.units[firsts[lines]], characters)
         starts: list[int] = self._starts[lines][wanted].tolist()
         return starts
 
@@ -82,6 +88,30 @@ class LineTable:
         ends = self._ends[1:] if self.text.startswith("\n") else self._ends
         closed: list[int] = ends[one_of(self.units[ends - 1], characters)].tolist()
         return closed
+
+    @property
+    def has_controls(self) -> bool:
+        """Whether there are any control characters of ASCII but line ends."""
+        import numpy as np
+
+        units = self.units[: len(self.text)]
+        return bool(np.count_nonzero(units < ord(" ")) > np.count_nonzero(units == ord("\n")))
+
+    def places(self, characters: str) -> list[int]:
+        """Where any of the characters stands, in order."""
+        import numpy as np
+
+        if characters not in self._places:
+            units = self.units[: len(self.text)]
+            self._places[characters] = np.flatnonzero(one_of(units, characters)).tolist()
+        return self._places[characters]
+
+
+def places_of(text: str, characters: str) -> list[int]:
+    """Where any of the characters stands in a text, in order: at one look, though several rules
+    ask for the same ones."""
+    is_there = any(character in text for character in characters)
+    return line_table(text).places(characters) if is_there else []
 
 
 def skip(text: str, units: Any, places: Any, characters: str) -> Any:
@@ -109,11 +139,23 @@ def one_of(points: Any, characters: str) -> Any:
     return found
 
 
-def _key(word: str) -> int:
-    key = 0
-    for letter in word:
-        key = key << _SHIFT ^ (ord(letter) | 32)
-    return key & 0xFFFFFFFF
+@cache
+def _are_keys_of(words: tuple[str, ...]) -> Any:
+    """For each key, whether it is that of one of the words."""
+    import numpy as np
+
+    keys = np.zeros(1 << 16, bool)
+    for word in words:
+        key = 0
+        for letter in word:
+            key = key << _SHIFT ^ (ord(letter) | 32)
+        keys[_folded(key & 0xFFFFFFFF)] = True
+    return keys
+
+
+def _folded(key: Any) -> Any:
+    """A number of 32 bits as one of 16."""
+    return (key ^ key >> 16) & 0xFFFF
 
 
 _latest: LineTable | None = None
@@ -123,8 +165,9 @@ def code_points(text: str) -> Any:
     """One number for each character, as narrow as they allow, and a margin of line ends."""
     import numpy as np
 
-    if _latest is not None and _latest.text is text:
-        return _latest.units
+    latest = _latest  # of another thread, perhaps, which may change it at any moment
+    if latest is not None and latest.text is text:
+        return latest.units
     text += _MARGIN
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), np.uint8)
@@ -137,6 +180,7 @@ def code_points(text: str) -> Any:
 def line_table(text: str) -> LineTable:
     """The table of a text. The latest is kept, since most rules leave most texts as they are."""
     global _latest
-    if _latest is None or _latest.text is not text:
-        _latest = LineTable(text)
-    return _latest
+    table = _latest
+    if table is None or table.text is not text:
+        _latest = table = LineTable(text)
+    return table

@@ -13,7 +13,9 @@ from pipeline.books.outline import Outline
 from pipeline.books.paragraphs import reflow
 from pipeline.books.plain_text import Rejected as Rejected
 from pipeline.books.plain_text import check_is_text
+from pipeline.books.searching import substitute
 
+_WIDE_GAP = re.compile(r"\n\n\n+")
 NO_MARKERS = "no Project Gutenberg markers"
 # Told of each step that changed the text: its name, the text before it and the text after it.
 Watch = Callable[[str, str, str], None]
@@ -128,11 +130,11 @@ def _clean_text(
         warnings += stripped.warnings if stripped.marked else [NO_MARKERS]
         account.step("boilerplate", stripped.body, len(stripped.removed))
     warnings += account.clean(rules)
-    laid_out = Outline(account.text).tidied().text
+    laid_out = Outline(account.text).tidied()
     _single_empty_lines(account, laid_out)
     if unwrap:
         # As it was laid out: where each line has an empty one below, more of them part paragraphs.
-        flowed = reflow(laid_out)
+        flowed = reflow(laid_out.text)
         account.step("unwrap", flowed, max(0, account.text.count("\n") - flowed.count("\n")))
     if not account.text.strip():
         raise Rejected("nothing is left of it after cleaning")
@@ -153,8 +155,8 @@ def _clean_text(
     )
 
 
-def _single_empty_lines(account: _Account, tidy: str) -> None:
+def _single_empty_lines(account: _Account, tidy: Outline) -> None:
     """At most one empty line in a row, none at the start, one line end at the end."""
-    text, runs = re.subn(r"\n\n\n+", "\n\n", tidy)
+    text, runs = substitute(_WIDE_GAP, tidy.wide_gaps, "\n\n", tidy.text)
     text = text.strip("\n") + "\n"
     account.step("whitespace", text, runs)

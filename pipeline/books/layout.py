@@ -7,9 +7,8 @@ since many files of the 1990s were broken by the sense.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from math import log
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,6 @@ SLACK = 6  # characters by which a full line may be short: underscores and marks
 LONG_LINE = 200  # no file wraps wider; longer lines are whole paragraphs
 _BLOCKS_TO_MEASURE = 160  # taken evenly from all over the text
 _BLOCKS_TO_READ = 60  # of these, for the words that no line of verse ends in
-
-Event = tuple[int, bool, bool, bool]  # start of the next line; this one: stops, is full, hangs
 
 
 @dataclass(frozen=True)
@@ -41,23 +38,35 @@ class Rates:
     capital_after_stop: float
     hanging: float = 0.4
 
-    def of(self, event: Event) -> float:
-        """How likely a line break is in such a text."""
-        start, stopped, full, hangs = event
-        likelihood = self.full if full else 1 - self.full
-        if start == SMALL:
-            likelihood *= self.small_after_stop if stopped else self.small
-        elif start == CAPITAL:
-            likelihood *= self.capital_after_stop if stopped else self.capital
-        if not stopped:
-            likelihood *= self.hanging if hangs else 1 - self.hanging
-        return likelihood
+    @property
+    def stops_often(self) -> bool:
+        """As verse with small letters does, of whose lines the half and more end in a punctuation
+        mark. In prose, a third of those do so that a small letter follows."""
+        return self.small_after_stop > self.small
+
+    def likelihoods(self) -> "Floats":
+        """How likely each kind of line break (see `break_kinds`) is in such a text."""
+        import numpy as np
+
+        starts = [
+            [self.small, self.small_after_stop],
+            [self.capital, self.capital_after_stop],
+            [1, 1],
+        ]
+        full = [[1 - self.full], [self.full]]
+        hangs = [[[1 - self.hanging, self.hanging]], [[1, 1]]]  # where it stops, it cannot
+        found: Floats = np.array(starts)[:, :, None, None] * np.array(hangs) * np.array(full)
+        return found.ravel()
 
 
 # Measured on Leaves of Grass, Beowulf, Faust and The Raven; prose on forty novels.
 _VERSE = Rates(0.2, 0.03, 0.03, 0.26, 0.68, hanging=0.05)
 _USUAL_PROSE = Rates(0.7, 0.73, 0.12, 0.05, 0.1)
 _RAREST = 0.03  # a rate measured lower than this is not trusted
+_RAREST_IN_VERSE = 0.01
+WIDE = 0.9  # share of the width
+_WIDE_IN_PROSE, _RAREST_WIDE = 0.8, 0.1  # shares of the paragraphs with a line of that
+_OFTEN_WIDE = 0.5  # verse that is wide that often tells nothing by it
 _GREEDY = 0.7  # share of full lines from which on a file's prose was wrapped by a program
 
 
@@ -66,10 +75,12 @@ class Layout:
     """How a text is laid out.
 
     `width` is that of its lines, in characters, and `margin` the usual indent; `prose` says how
-    its prose is broken. It is mostly `verse`, or `narrow`: in lines so short that verse with small
-    letters could pass for prose. At the indents `continued`, verse too long for the page goes on.
-    The words `hanging` belong to the word behind them. `wrapped` is False where most paragraphs
-    are lines already, `long_lines` is True where some are."""
+    its prose is broken, `small_in_verse` how often its verse goes on with a small letter, and
+    `wide_in_verse` how many of its stanzas have a line nearly as wide as that. It is mostly
+    `verse`, or `narrow`: in lines so short, or stopped so often, that verse with small letters
+    could pass for prose. At the indents `continued`, verse too long for the page goes on. The
+    words `hanging` belong to the word behind them. `wrapped` is False where most paragraphs are
+    lines already, `long_lines` is True where some are."""
 
     width: int
     prose: Rates = _USUAL_PROSE
@@ -80,11 +91,19 @@ class Layout:
     wrapped: bool = True
     margin: int = 0
     long_lines: bool = False
+    small_in_verse: float = _VERSE.small
+    wide_in_verse: float = 1.0
 
     @property
     def is_greedy(self) -> bool:
         """Each line of prose is as full as it can be."""
         return self.prose.full >= _GREEDY
+
+    @property
+    def weight_of_wide(self) -> float:
+        """How much a line of at least WIDE speaks for prose, in a file that is mostly verse."""
+        wide = max(_RAREST_WIDE, self.wide_in_verse)
+        return log(_WIDE_IN_PROSE / wide) if wide < _OFTEN_WIDE else 0.0
 
     @cached_property
     def weights(self) -> "Floats":
@@ -92,9 +111,10 @@ class Layout:
         verse (below)."""
         import numpy as np
 
-        sides = (False, True)
-        events = product((SMALL, CAPITAL, NEUTRAL), sides, sides, sides)
-        return np.array([log(self.prose.of(event) / _VERSE.of(event)) for event in events])
+        small = self.small_in_verse
+        verse = replace(_VERSE, small=small, small_after_stop=small)
+        weights: Floats = np.log(self.prose.likelihoods() / verse.likelihoods())
+        return weights
 
 
 def break_kinds(page: Page, above: "Ints", layout: Layout) -> "Ints":
@@ -127,17 +147,43 @@ def measure(page: Page) -> Layout:
         return Layout(longest, wrapped=False)
     above, _ = ranges(firsts[is_prose], stops[is_prose] - 1)
     rates = _rates(np.bincount(break_kinds(page, above, Layout(width)), minlength=24))
+    continued = _continued_indents(page, firsts, stops, width)
+    small, wide = _VERSE.small, 1.0
+    if is_verse:
+        stanzas = page, firsts[~is_prose], stops[~is_prose]
+        small, wide = _small_in_verse(*stanzas, continued), _wide_in_verse(*stanzas, width)
     every = len(sample) // _BLOCKS_TO_READ + 1
     return Layout(
         width,
         rates,
         verse=is_verse,
-        narrow=width < 50 and rates.full < 0.85,
-        continued=_continued_indents(page, firsts, stops, width),
+        narrow=(width < 50 and rates.full < 0.85) or (rates.stops_often and not is_verse),
+        continued=continued,
         hanging=_hanging_words(page, firsts[::every], stops[::every]),
         margin=Counter(page.indents[firsts + 1].tolist()).most_common(1)[0][0],
         long_lines=longest > LONG_LINE,
+        small_in_verse=small,
+        wide_in_verse=wide,
     )
+
+
+def _small_in_verse(page: Page, firsts: "Ints", stops: "Ints", continued: frozenset[int]) -> float:
+    """How often the lines of a file's own verse start with a small letter, where it is seldom."""
+    import numpy as np
+
+    lines, _ = ranges(firsts + 1, stops)
+    lines = lines[~np.isin(page.indents[lines], list(continued))]
+    small = np.count_nonzero(page.starts_of(lines) == SMALL)
+    return float(min(_VERSE.small, max(_RAREST_IN_VERSE, small / max(1, len(lines)))))
+
+
+def _wide_in_verse(page: Page, firsts: "Ints", stops: "Ints", width: int) -> float:
+    """The share of a file's stanzas that have a line nearly as wide as its widest."""
+    import numpy as np
+
+    lines, owners = ranges(firsts, stops)
+    wide = np.unique(owners[page.lengths[lines] >= WIDE * width])
+    return len(wide) / max(1, len(firsts))
 
 
 def _is_mostly_long(page: Page) -> bool:
@@ -201,11 +247,8 @@ def _hanging_words(page: Page, firsts: "Ints", stops: "Ints") -> frozenset[str]:
     prepositions, conjunctions of whatever language."""
     blocks = zip(firsts.tolist(), stops.tolist(), strict=True)
     words = Counter(" ".join(page.whole(first, stop) for first, stop in blocks).split())
-    frequent = [(word, count) for word, count in words.items() if count >= 6]
-    return frozenset(
-        word
-        for word, count in frequent
-        if word.isalpha()
-        and word.islower()
-        and sum([words.get(word + mark, 0) for mark in ",.;:!?"]) <= 0.03 * count
-    )
+    frequent = [word for word, count in words.items() if count >= 6]
+    small = [word for word in frequent if word.islower() and word.isalpha()]
+    stopped = [sum([words.get(word + mark, 0) for mark in ",.;:!?"]) for word in small]
+    pairs = zip(small, stopped, strict=True)
+    return frozenset([word for word, count in pairs if count <= 0.03 * words[word]])

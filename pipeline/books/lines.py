@@ -99,11 +99,11 @@ def traits(codes: "Ints") -> "Ints":
     import numpy as np
 
     table = _traits()
-    found: Ints = table[codes]
+    found: Ints = table.take(codes)
     if not found.all():
         for code in np.unique(codes[found == 0]).tolist():
             table[code] = _traits_of(chr(code))
-        found = table[codes]
+        found = table.take(codes)
     return found
 
 

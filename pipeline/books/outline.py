@@ -6,13 +6,16 @@ every place in the outline is the same place in the text.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Ints = NDArray[Any]
+    Bools = NDArray[Any]
 
 Span = tuple[int, int]
 
@@ -29,12 +32,16 @@ _FREQUENCY = {
 }  # fmt: skip
 _RARE = 0.0005
 _LONGEST_WORD = 40
-_FEW = 40  # places that are compared one by one
+_PART = 4  # letters of a word by which it is found
+_CASE = 0x20  # the bit in which capitals and small letters differ
+_FACTOR = 40503  # so that two pairs of letters make a number that no others are likely to make
 _MOST_LINES = 0.1  # share of the lines up to which each is tidied by itself
 
 
 def fold(text: str) -> str:
     """Lower case of the same length, so that positions in it are positions in `text`."""
+    if text.isascii():
+        return text.lower()
     # U+0130 is the one character whose lower case is longer than itself.
     return text.replace("\u0130", "I").lower().replace("\u2019", "'")
 
@@ -46,68 +53,59 @@ class Outline:
         import numpy as np
 
         self.text = text
+        if not text.isascii() and ("\u0130" in text or "\u212a" in text):
+            # These two become ASCII letters in lower case.
+            text = text.replace("\u0130", "I").replace("\u212a", "K")
         self._ascii = text.encode("ascii", "replace")
         self._codes = np.frombuffer(self._ascii, np.uint8)
-        self._pairs: dict[int, Ints] = {}  # where those stand that were looked up so far
 
     # --- words -------------------------------------------------------------------------------
 
     def places(self, words: tuple[str, ...]) -> dict[str, list[int]]:
         """Where each of the words (in lower case, ASCII) stands, in whatever case, in order.
 
-        The places of a pair of letters that is rare are looked up, then it is seen whether the
-        word's other letters stand beside it. Words share their pairs where they can."""
-        found = {}
-        for word, ((first, pair), *others) in _plan(words):
-            starts = self._pair(pair) - first
-            for at, other in others:
-                if len(starts) <= _FEW:
-                    break
-                starts = starts[self._numbers[starts + at] == other]
-            found[word] = self._apart(word, starts.tolist())
-        return found
-
-    def _pair(self, pair: int) -> "Ints":
-        """Where two letters stand side by side."""
+        Four letters of a word stand at an even place, wherever the word does. All such places are
+        looked at together, by a number for what stands there."""
         import numpy as np
 
-        if pair not in self._pairs:
-            is_there = self._numbers == pair
-            # First which eight places hold it at all: half the time, for what is rare.
-            eights = np.flatnonzero(is_there.view(np.uint64) != 0)
-            places = (8 * eights[:, np.newaxis] + np.arange(8)).ravel()
-            self._pairs[pair] = places[is_there[places]]
-        return self._pairs[pair]
+        plan = _plan(words)
+        at = np.flatnonzero(plan.is_number.take(self._numbers))
+        found: dict[str, list[int]] = {word: [] for word in words}
+        for place, number in zip((2 * at).tolist(), self._numbers[at].tolist(), strict=True):
+            for word, offset in plan.parts[number]:
+                found[word].append(place - offset)
+        for word in plan.short:
+            found[word] = self._starts_of_pair(word)
+        return {
+            word: starts and self._apart(word, sorted(starts)) for word, starts in found.items()
+        }
 
     @cached_property
     def _numbers(self) -> "Ints":
-        """For each place, the letter there and the next one as one number; some places more, so
-        that one may look ahead from anywhere."""
+        """For each even place, a number for the four characters there in whatever case."""
         import numpy as np
 
-        padding = _LONGEST_WORD + -(len(self._folded) + _LONGEST_WORD) % 8
-        letters = np.frombuffer(self._folded + bytes(padding + 1), np.uint8).astype(np.uint16)
-        numbers: Ints = letters[1:] * 256 + letters[:-1]
-        return numbers
+        padding = bytes(4 + len(self._ascii) % 2)
+        return _number(np.frombuffer(self._ascii + padding, "<u2"))
+
+    def _starts_of_pair(self, word: str) -> list[int]:
+        """Where the first two letters of a word stand side by side."""
+        import numpy as np
+
+        is_first, is_second = ((self._codes | _CASE) == ord(each) | _CASE for each in word[:2])
+        starts: list[int] = np.flatnonzero(is_first[:-1] & is_second[1:]).tolist()
+        return starts
 
     def _apart(self, word: str, starts: Sequence[int]) -> list[int]:
         """Those of the places where the word does stand, and not within the last one."""
-        needle = word.encode()
+        needle, size = word.encode(), len(word)
         kept: list[int] = []
         end = 0
         for start in starts:
-            if start >= end and start >= 0 and self._folded.startswith(needle, start):
+            if start >= end and self._ascii[start : start + size].lower() == needle:
                 kept.append(start)
-                end = start + len(needle)
+                end = start + size
         return kept
-
-    @cached_property
-    def _folded(self) -> bytes:
-        # These two become ASCII letters in lower case.
-        if "\u0130" in self.text or "\u212a" in self.text:
-            plain = self.text.replace("\u0130", "I").replace("\u212a", "K")
-            return plain.encode("ascii", "replace").lower()
-        return self._ascii.lower()
 
     # --- lines and paragraphs ----------------------------------------------------------------
 
@@ -129,6 +127,16 @@ class Outline:
         opens = filled[1:-1] & ~filled[:-2]
         closes = filled[1:-1] & ~filled[2:]
         return list(zip(starts[opens].tolist(), ends[closes].tolist(), strict=True))
+
+    @property
+    def wide_gaps(self) -> list[int]:
+        """Where there are two empty lines or more in a row: the line end before each two."""
+        import numpy as np
+
+        ends = self._line_ends[:-1]
+        follows = np.diff(ends) == 1
+        gaps: list[int] = ends[:-2][follows[:-1] & follows[1:]].tolist()
+        return gaps
 
     @cached_property
     def loose_lines(self) -> list[int]:
@@ -172,29 +180,44 @@ class Outline:
 
 # --- how words are looked for ---------------------------------------------------------------------
 
-Pair = tuple[int, int]  # where in a word it stands, and its two letters as a number
+
+@dataclass(frozen=True)
+class _Plan:
+    """How some words are looked for. A number (see `_number`) is that of a part of a word if
+    `is_number`, and then `parts` says of which words, and where in them the part stands. `short`
+    are words that have no such parts."""
+
+    is_number: "Bools"
+    parts: dict[int, list[tuple[str, int]]]
+    short: list[str]
 
 
 @cache
-def _plan(words: tuple[str, ...]) -> list[tuple[str, list[Pair]]]:
-    """For each word the pair of letters to look up, and the others that must stand beside it."""
-    used: set[str] = set()
-    plan = []
+def _plan(words: tuple[str, ...]) -> _Plan:
+    """The rarest part of each word for even places, and for odd ones."""
+    import numpy as np
+
+    is_number = np.zeros(1 << 16, bool)
+    parts: dict[int, list[tuple[str, int]]] = {}
     for word in words:
         if not (2 <= len(word) <= _LONGEST_WORD):
             raise ValueError(f"a word of {len(word)} letters cannot be looked for")
-        rarest = sorted(range(len(word) - 1), key=lambda at: _commonness(word[at : at + 2]))
-        shared = (at for at in rarest if word[at : at + 2] in used)
-        first = next(shared, rarest[0])
-        used.add(word[first : first + 2])
-        rarest.sort(key=lambda at: at != first)
-        plan.append((word, [_pair_at(word, at) for at in rarest]))
-    return plan
+        for first in (0, 1) if len(word) > _PART else ():
+            offsets = range(first, len(word) - _PART + 1, 2)
+            offset = min(offsets, key=lambda at: _commonness(word[at : at + _PART]))
+            part = np.frombuffer(word[offset : offset + _PART].encode("ascii"), "<u2")
+            number = int(_number(part)[0])
+            is_number[number] = True
+            parts.setdefault(number, []).append((word, offset))
+    return _Plan(is_number, parts, [word for word in words if len(word) <= _PART])
 
 
-def _pair_at(word: str, at: int) -> Pair:
-    return at, int.from_bytes(word[at : at + 2].encode("ascii"), "little")
+def _number(pairs: "Ints") -> "Ints":
+    """A number of 16 bits for each two neighbours of the pairs of letters, whatever their case."""
+    small = pairs | (_CASE << 8 | _CASE)
+    number: Ints = small[:-1] * _FACTOR ^ small[1:]
+    return number
 
 
-def _commonness(pair: str) -> float:
-    return _FREQUENCY.get(pair[0], _RARE) * _FREQUENCY.get(pair[1], _RARE)
+def _commonness(part: str) -> float:
+    return prod(_FREQUENCY.get(letter, _RARE) for letter in part)

@@ -28,6 +28,7 @@ _LISTING_LINE = re.compile(
     r"|.*\s\d\d-[A-Za-z]{3}-\d{4}\s+\d\d:\d\d\s+[\d.KMG-]+\s*)$",
     re.M,
 )
+_LISTING_STARTS = frozenset("-dl")
 _INDEX = re.compile(r"\s*(?:<[^>]*>\s*)*(?:index of|directory listing for) /", re.I)
 _CONTROLS = bytes([*range(0x09), *range(0x0E, 0x1A), *range(0x1B, 0x20), 0x7F])
 _OTHER_CONTROL = re.compile("[\x80-\x84\x86-\x9f\ufffd]")
@@ -79,7 +80,8 @@ def _has_controls(text: str) -> bool:
 
 
 def _is_listing(text: str) -> bool:
-    most = 0.5 * (text.count("\n") + 1)
+    lines = text.split("\n")
+    most = 0.5 * len(lines)
     # Each line of a listing has a time in it, or begins as these do: no need to look closer.
-    candidates = 1 + text.count(":") + sum(text.count(f"\n{kind}") for kind in "-dl")
+    candidates = text.count(":") + len([line for line in lines if line[:1] in _LISTING_STARTS])
     return candidates > most and len(_LISTING_LINE.findall(text)) > most

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
+from string import ascii_letters
 from typing import Any
 
 SLICES, SLICE_CHARACTERS = 8, 1000
@@ -21,8 +22,9 @@ LONG_SLICES, LONG_SLICE_CHARACTERS = 8, 8000
 
 ENOUGH_CHARACTERS = 300
 
+_ASCII_LETTERS = ascii_letters.encode()
 _ORDINARY = frozenset(".,;:!?'\"()-")  # punctuation; beyond ASCII all of it is
-_BETWEEN_WORDS = re.compile(r"--+|\.\.+|[—–―…\s\u3001-\u303f\uff01-\uff65]+")
+_BETWEEN_WORDS = re.compile("[—–―…\u3001-\u303f\uff01-\uff65]")  # as spaces, "--" and ".." are
 _INSIDE_WORDS = dict.fromkeys(map(ord, "'’‘ʼ‐‑-·\u00ad\u200c\u200d"))
 # The case of words: small, all capitals, the first one a capital; McDonald and DeLancey as well.
 _CASE = re.compile(r"(?:[A-Z][a-z]{1,2})?[A-Z]?[a-z]+|[A-Z]+")
@@ -93,9 +95,7 @@ class Limits:
 def measure(text: str) -> Quality:
     """The measures of a text, in about 2 ms whatever its length."""
     sample = _sample(text, SLICES, SLICE_CHARACTERS)
-    kinds: Counter[str] = Counter()
-    for character, count in Counter(sample).items():
-        kinds[_kind(character)] += count
+    kinds = _count_kinds(sample)
     solid = sum(kinds.values()) - kinds["space"]
     tokens, wordlike = _count_words(sample)
     # Of scripts that do not part words, two letters are taken for one.
@@ -175,6 +175,16 @@ def _sample(text: str, slices: int, characters: int) -> str:
     return "\n".join(pieces)
 
 
+def _count_kinds(text: str) -> Counter[str]:
+    """How many characters of each kind a text has."""
+    encoded = text.encode("utf-8", "surrogatepass")
+    rest = encoded.translate(None, _ASCII_LETTERS)  # four of five are gone
+    kinds = Counter(letter=len(encoded) - len(rest))
+    for character, count in Counter(rest.decode("utf-8", "surrogatepass")).items():
+        kinds[_kind(character)] += count
+    return kinds
+
+
 @cache
 def _kind(character: str) -> str:
     """One of "letter", "unparted" (a letter of a script without spaces between words), "digit",
@@ -206,13 +216,18 @@ def _is_unparted(code: int) -> bool:
 
 def _count_words(text: str) -> tuple[int, int]:
     """How many pieces with a letter or digit stand between spaces, and how many look like words."""
-    tokens = wordlike = 0
-    for token, count in Counter(_BETWEEN_WORDS.sub(" ", text).split(" ")).items():
-        bare = token.strip(_around_words())
-        if bare:
-            tokens += count
-            wordlike += count * _is_wordlike(bare)
-    return tokens, wordlike
+    text = text.replace("--", " ").replace("..", " ")
+    if not text.isascii():
+        text = _BETWEEN_WORDS.sub(" ", text)
+    kinds = Counter(map(_looks_like_word, text.split()))
+    return kinds[True] + kinds[False], kinds[True]
+
+
+@lru_cache(maxsize=1 << 16)  # books share most of their words
+def _looks_like_word(piece: str) -> bool | None:
+    """None for a piece that is nothing but punctuation."""
+    token = piece.strip(_around_words())
+    return _is_wordlike(token) if token else None
 
 
 @cache
@@ -222,7 +237,6 @@ def _around_words() -> str:
     return "<>=+|~^`$" + "".join(sign for sign in every if unicodedata.category(sign)[0] == "P")
 
 
-@lru_cache(maxsize=1 << 16)  # books share most of their words
 def _is_wordlike(token: str) -> bool:
     letters = token.translate(_INSIDE_WORDS)
     if not letters.isascii():

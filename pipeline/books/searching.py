@@ -26,14 +26,14 @@ def substitute(
     text: str,
 ) -> tuple[str, int]:
     """What `pattern.subn(replacement, text)` gives, where it is known at which places alone (in
-    order) a match may begin."""
+    order) a match may begin. A replacement in words is taken as it is."""
     pieces = []
     position = count = 0
     for at in places:
         match = pattern.match(text, at) if at >= position else None
         if match is None:
             continue
-        new = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
+        new = replacement if isinstance(replacement, str) else replacement(match)
         pieces += [text[position:at], new]
         position = match.end()
         count += 1
@@ -107,9 +107,10 @@ def outermost(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 _PARAGRAPH = re.compile(r"[^\n]+(?:\n[^\n]+)*")
 
 
-def paragraphs(text: str, start: int = 0) -> Iterator[Span]:
+def paragraphs(text: str, start: int = 0, end: int | None = None) -> Iterator[Span]:
     """The spans of lines that no empty line interrupts."""
-    return (match.span() for match in _PARAGRAPH.finditer(text, start))
+    found = _PARAGRAPH.finditer(text, start, len(text) if end is None else end)
+    return (match.span() for match in found)
 
 
 def stripped_lines(text: str, start: int, end: int) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from pipeline.books.layout import Layout, break_kinds, small_starts
+from pipeline.books.layout import WIDE, Layout, break_kinds, small_starts
 from pipeline.books.lines import (
     IS_DIGIT,
     IS_LOWER,
@@ -34,6 +34,7 @@ class Shape(IntEnum):
     PROSE = 0  # wraps, to be undone
     LINES = 1  # meant, to be kept
     UNSURE = 2  # as its neighbours are
+    HARDLY_PROSE = 3  # meant, unless all that stands round it is prose
 
 
 Frames = dict[int, tuple[int, int]]
@@ -53,9 +54,14 @@ def shapes_of(page: Page, layout: Layout) -> tuple["Ints", Frames]:
         firsts[block], stops[block] = first, stop
     judged = np.flatnonzero(~is_told & (stops - firsts > 1))
     shapes[judged] = judge(page, firsts[judged], stops[judged], layout)
-    if (shapes == Shape.UNSURE).any():
+    if (shapes >= Shape.UNSURE).any():
+        _look_round(page, shapes, layout)
+        hardly = np.flatnonzero(shapes == Shape.HARDLY_PROSE)
         several = np.diff(page.bounds) > 1
-        shapes[several] = _settled(shapes[several].tolist(), layout)
+        shapes[several] = _settled(shapes[several], layout)
+        for block in hardly[shapes[hardly] == Shape.PROSE].tolist():
+            if not _may_be_prose(page.lines(*page.bounds[block : block + 2]), layout):
+                shapes[block] = Shape.LINES
     return shapes, frames
 
 
@@ -71,21 +77,50 @@ def _are_plain_prose(page: Page, firsts: "Ints", stops: "Ints", layout: Layout) 
     return is_full & (indented == 0) & (3 * small >= 2 * (stops - firsts - 1))
 
 
-def _settled(shapes: list[int], layout: Layout) -> list[int]:
+def _look_round(page: Page, shapes: "Ints", layout: Layout) -> None:
+    """Settles what cannot be told by itself but by what announces it and by how it is set: verse
+    in prose is mostly announced and indented, and prose that is neither looks like prose."""
+    import numpy as np
+
+    blocks = np.flatnonzero(shapes >= Shape.UNSURE)
+    firsts, stops = page.bounds[blocks], page.bounds[blocks + 1]
+    lines, owners = ranges(firsts, stops)
+    heads = np.searchsorted(owners, np.arange(len(blocks)))
+    is_indented = np.minimum.reduceat(page.indents[lines], heads) > layout.margin
+    above = page.codes[page.stops[firsts - 1] - 1]
+    is_announced = (above[:, None] == _ANNOUNCING).any(1) & (firsts > 0)
+    is_unsure = shapes[blocks] == Shape.UNSURE
+    is_lines = np.where(is_unsure, is_indented & is_announced, is_indented | is_announced)
+    shapes[blocks[is_lines]] = Shape.LINES
+
+
+_ANNOUNCING = list(map(ord, ":,-—"))
+_OPENING = ('"', "“", "'", "‘", "«", "„")
+
+
+def _may_be_prose(lines: Lines, layout: Layout) -> bool:
+    """Whether the lines but the last are of some length and the last ends a sentence, and they do
+    not all start with a quotation mark, which starts a paragraph."""
+    shortest = _SHORTEST_GREEDY if layout.is_greedy else _SHORTEST_BY_SENSE
+    if min(map(len, lines[:-1])) < shortest * layout.width:
+        return False
+    return ends_sentence(lines[-1]) and not all(line.startswith(_OPENING) for line in lines)
+
+
+def _settled(shapes: "Ints", layout: Layout) -> "Ints":
     """Where a paragraph cannot be told by itself, those before and after it decide."""
+    import numpy as np
+
     fallback = Shape.LINES if layout.verse else Shape.PROSE
-    before: int = fallback
-    unsure: list[int] = []
-    for number, shape in enumerate(shapes):
-        if shape == Shape.UNSURE:
-            unsure.append(number)
-            continue
-        for waiting in unsure:
-            shapes[waiting] = before if before == shape else fallback
-        unsure.clear()
-        before = shape
-    for waiting in unsure:
-        shapes[waiting] = fallback
+    padded = np.concatenate(([fallback], shapes, [fallback]))
+    edges = np.flatnonzero(np.diff(padded >= Shape.UNSURE)).tolist()
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        before, after = padded[start], padded[stop + 1]
+        run = shapes[start:stop]
+        is_hardly = run == Shape.HARDLY_PROSE
+        run[:] = before if before == after else fallback
+        if not before == after == Shape.PROSE or is_hardly.sum() > 1:
+            run[is_hardly] = Shape.LINES
     return shapes
 
 
@@ -99,7 +134,7 @@ def _frames(page: Page, firsts: "Ints", stops: "Ints") -> Frames:
     import numpy as np
 
     begins = page.begins[firsts]
-    small = (traits(page.codes[begins]) | traits(page.codes[begins + 1])) & IS_LOWER > 0
+    small = np.bitwise_or.reduce([traits(page.codes[begins + n]) for n in range(3)]) & IS_LOWER > 0
     has_head = (page.lengths[firsts] <= _LONGEST_HEAD) & ~small  # or may have: names are CAPITALS
     has_foot = page.indents[stops - 1] >= page.indents[stops - 2] + _ATTRIBUTION
     frames = {}
@@ -149,12 +184,14 @@ def ends_sentence(line: str) -> bool:
 # Before a paragraph is looked at: in a novel, one in a hundred is verse.
 _PRIOR_IN_PROSE = 3.0
 _PRIOR_IN_VERSE = -2.0
+_REMARK = 4.0  # what happens on the stage, how to sing the song, headings
 # In a novel, verse seldom has lines as long as those of the prose, and is often indented. What
 # the longest line of a paragraph says, by its share of the width (below the first, from there to
 # the second and so on): where prose is wrapped by a program, and where it is broken by the sense.
 _WIDTH_GREEDY = (0.7, 0.8, 0.9), (-3.0, -1.0, 0.0, 1.5)
 _WIDTH_BY_SENSE = (0.6, 0.7, 0.8, 0.9), (-2.5, -1.8, -0.3, 0.8, 1.2)
 _INDENTED = -1.5
+_SURELY_LINES = -3.0
 # A sentence that starts within a line (not after Mr. and the like).
 _SENTENCE = re.compile(r"(?:[!?]|[^\W\d_]{4}\.)[\"'”’]? [\"'“‘`]?[A-Z]")
 _WITH_SENTENCE = 1.2
@@ -163,6 +200,8 @@ _WITHOUT_SENTENCE = -0.2
 # and where they are broken by the sense.
 _SHORTEST_GREEDY = 0.62
 _SHORTEST_BY_SENSE = 0.55
+# Where most is verse, prose has no shorter line but its last: what is below one ran over the page.
+_SHORTEST = 0.4
 _NARROWEST_PROSE = 30  # characters
 
 
@@ -185,24 +224,39 @@ def judge(page: Page, firsts: "Ints", stops: "Ints", layout: Layout) -> "Ints":
     narrow = np.flatnonzero(is_short | layout.narrow)
     is_lines = _are_tables(page, firsts, stops) | _are_outlined(page, firsts, stops, deepest)
     if len(narrow):
-        is_lines[narrow] |= ~_are_narrow_prose(page, firsts[narrow], stops[narrow])
+        may_stop = 0.25 if layout.prose.stops_often else 0.5
+        is_lines[narrow] |= ~_are_narrow_prose(page, firsts[narrow], stops[narrow], may_stop)
 
     if layout.verse:
-        score = np.full(len(firsts), _PRIOR_IN_VERSE)
+        is_lines |= np.minimum.reduceat(page.lengths[above], starts) < _SHORTEST * layout.width
+        is_remark = _are_remarks(page, firsts, stops)
+        is_wide = longest >= WIDE * layout.width
+        score: Floats = _PRIOR_IN_VERSE + layout.weight_of_wide * is_wide + _REMARK * is_remark
     else:
         score = _PRIOR_IN_PROSE + _looks(longest - indent, indent, layout)
     if layout.continued:  # breaks before these indents are no evidence
         goes_on = np.isin(page.indents[above + 1], list(layout.continued))
         goes_on &= deepest[owners] > 0
         above, owners = above[~goes_on], owners[~goes_on]
-    weights = layout.weights[break_kinds(page, above, layout)]
     order = np.arange(len(firsts))
-    score = np.bincount(np.append(order, owners), np.append(score, weights))
+    score = np.bincount(np.append(order, owners), np.append(score, _weights(page, above, layout)))
     if not layout.verse:
         _count_sentences(page, firsts, stops, score, is_lines)
     shapes = np.where(score >= 1, Shape.PROSE, Shape.UNSURE)
-    shapes[is_lines | (score <= -1)] = Shape.LINES
+    shapes[score <= -1] = Shape.HARDLY_PROSE
+    shapes[is_lines | (score <= _SURELY_LINES)] = Shape.LINES
     return shapes
+
+
+def _weights(page: Page, above: "Ints", layout: Layout) -> "Floats":
+    """What the line breaks below the lines `above` say for prose (above 0) or against it."""
+    import numpy as np
+
+    weights: Floats = layout.weights[break_kinds(page, above, layout)]
+    if layout.verse:  # a line that goes on below, set deeper, does so with a small letter
+        is_deeper = page.indents[above + 1] > page.indents[above] + 1
+        weights[is_deeper] = np.minimum(weights[is_deeper], 0)
+    return weights
 
 
 def _looks(longest: "Ints", indent: "Ints", layout: Layout) -> "Floats":
@@ -222,12 +276,25 @@ def _count_sentences(
     import numpy as np
 
     lines = stops - firsts
-    is_near = (-_WITH_SENTENCE * lines < score + 1) & (score + 1 < 3) & ~is_told
+    is_near = (-_WITH_SENTENCE * lines < score - _SURELY_LINES) & (score + 1 < 3) & ~is_told
     for number in np.flatnonzero(is_near).tolist():
         whole = page.whole(firsts[number], stops[number])
         sentences = min(int(lines[number]), len(_SENTENCE.findall(whole)))
         without = int(lines[number]) - sentences
         score[number] += _WITH_SENTENCE * sentences + _WITHOUT_SENTENCE * without
+
+
+def _are_remarks(page: Page, firsts: "Ints", stops: "Ints") -> "Bools":
+    """In brackets from the first character to the last (round ones are the poet's), or wholly in
+    capitals, as headings are."""
+    import numpy as np
+
+    is_opened = page.codes[page.begins[firsts]] == ord("[")
+    found: Bools = is_opened & (page.codes[page.stops[stops - 1] - 1] == ord("]"))
+    no_small = traits(page.codes[page.begins[firsts] + 1]) & IS_LOWER == 0
+    for number in np.flatnonzero(no_small & ~found).tolist():
+        found[number] = page.whole(firsts[number], stops[number]).isupper()
+    return found
 
 
 def _are_outlined(page: Page, firsts: "Ints", stops: "Ints", deepest: "Ints") -> "Bools":
@@ -276,8 +343,9 @@ def _table_marks(page: Page) -> Iterator["Ints"]:
     yield hyphens[:-5][hyphens[5:] - hyphens[:-5] == 5]
 
 
-def _are_narrow_prose(page: Page, firsts: "Ints", stops: "Ints") -> "Bools":
-    """Quotations set narrower than the rest: their lines fill a width of their own."""
+def _are_narrow_prose(page: Page, firsts: "Ints", stops: "Ints", may_stop: float) -> "Bools":
+    """Quotations set narrower than the rest: their lines fill a width of their own, and a share
+    of `may_stop` at most end in a punctuation mark."""
     import numpy as np
 
     lines, owners = ranges(firsts, stops)
@@ -290,4 +358,4 @@ def _are_narrow_prose(page: Page, firsts: "Ints", stops: "Ints") -> "Bools":
     above, owners = ranges(firsts, stops - 1)
     full = np.bincount(owners[page.fill(above, width[owners] - 2)], minlength=len(firsts))
     stopped = np.bincount(owners[page.stop_at(above)], minlength=len(firsts))
-    return found & (full >= 0.8 * breaks) & (stopped <= 0.5 * breaks)
+    return found & (full >= 0.8 * breaks) & (stopped <= may_stop * breaks)

@@ -24,8 +24,8 @@ from pipeline.files import FileFact, fingerprint, link_or_copy
 from pipeline.parallel import default_jobs, map_in_order
 from pipeline.run import StageRun
 
-# A process needs a second to start: in that time this one does so many bytes by itself.
-SMALL_WORK = 64_000_000
+# Bytes, without those of the largest shard, that this process does before another has started.
+SMALL_WORK = 40_000_000
 
 Rows = list[dict[str, Any]]
 
@@ -141,8 +141,9 @@ class ShardFiles:
 
     def _do(self, work: list[tuple[ShardJob, Place]], jobs: int | None) -> Rows:
         rows: Rows = []
-        total = sum(shard.size for shard, _ in work)
-        jobs = 1 if total <= SMALL_WORK else min(jobs or default_jobs(), len(work))
+        work.sort(key=lambda each: -each[0].size)  # so that the last ones to be made are small
+        others = sum(shard.size for shard, _ in work[1:])
+        jobs = 1 if others <= SMALL_WORK else min(jobs or default_jobs(), len(work))
         if any(place.passages for _, place in work):
             self._cache.mkdir(parents=True, exist_ok=True)
         documents = sum(len(shard.texts) for shard, _ in work)

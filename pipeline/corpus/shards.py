@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpus.arrow_arrays import make_array
 from pipeline.corpus.documents import Document, find_splits, read_documents
 from pipeline.corpus.parquet_files import SHARD_BYTES, ParquetFiles, Writer
 from pipeline.corpus.splits import chance
@@ -269,7 +270,7 @@ def _as_table(pieces: list[_Piece]) -> Any:
     try:
         for name, kind in zip(schema.names[1:], schema.types[1:], strict=True):
             values = chain.from_iterable(piece.column(name) for piece in pieces)
-            columns.append(pa.array(list(values), kind))
+            columns.append(make_array(list(values), kind))
     except UnicodeEncodeError as error:
         known = ((piece.about["document_id"], piece.about) for piece in pieces)
         name = next(
@@ -281,7 +282,7 @@ def _as_table(pieces: list[_Piece]) -> Any:
             f"document {name!a}.",
             "Correct its title or author.",
         ) from error
-    return pa.table(columns, schema=schema)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _ends_group(document_id: str, size: int, row_group_bytes: int) -> bool:

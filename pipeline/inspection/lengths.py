@@ -15,8 +15,9 @@ from pipeline.errors import PipelineError
 from pipeline.training.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 from pipeline.training.batches import sequences_of
 from pipeline.training.data import choose_schedule, trained_on
+from pipeline.training.length import Plan, plan
 from pipeline.training.mixture import Mixture
-from pipeline.training.settings import Plan, TrainSettings, plan
+from pipeline.training.settings import TrainSettings
 
 # English prose of the nineteenth century has 4.1 to 4.5 by SmolLM2's tokenizer.
 CHARACTERS_PER_TOKEN = 4.2
@@ -172,7 +173,7 @@ def training_length(documents: Iterable[Sized], settings: TrainSettings) -> Trai
     sizes = [sum(lengths[row] for row in sequence) for sequence in sequences]
     if schedule is None:
         return Training(len(sizes), plan(settings, len(sizes), sum(sizes)), held_out)
-    per_step = settings.batch_size * settings.gradient_accumulation
+    per_step = settings.sequences_per_step
     sources = [collections[sequence[0]] for sequence in sequences]
     mixture = Mixture(schedule, sizes, sources, settings.seed, per_step)
     order = mixture.take(tokens=mixture.tokens * (settings.epochs or 1.0))

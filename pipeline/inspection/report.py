@@ -87,8 +87,7 @@ def as_json(
         value["training"] = {
             "sequences": found.training.sequences, "steps": length.steps, "epochs": length.epochs,
             "tokens": length.tokens, "sequence_length": settings.sequence_length,
-            "batch_size": settings.batch_size,
-            "gradient_accumulation": settings.gradient_accumulation,
+            "batch_size": settings.sequences_per_step,
         }  # fmt: skip
     if documents:
         accounts = {row["document_id"]: row for row in document_accounts(found)}
@@ -163,7 +162,7 @@ def _training(found: Inspection, settings: TrainSettings) -> Iterator[str]:
         yield f"Training: {found.no_training}"
         return
     about = "" if found.tokens == "tokenizer" else "about "
-    batch = settings.batch_size * settings.gradient_accumulation
+    batch = settings.sequences_per_step
     yield (
         f"Training: {about}{number(training.length.steps, 'step')} for "
         f"{number(settings.epochs or 1.0, 'epoch')} "

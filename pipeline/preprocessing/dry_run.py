@@ -63,6 +63,7 @@ class DryRun(StageRun):
         row: dict[str, Any] | None = None,
         *,
         merged: bool = False,
+        sha256: str | None = None,
     ) -> bool:
         return self._place(Output(name, len(data), "", key, row), Path())
 
@@ -76,7 +77,7 @@ class DryRun(StageRun):
         self.written.append(output.name)
         return True
 
-    def _note(self, output: Output, written: bool) -> None:
+    def _note(self, *outputs: Output, written: bool) -> None:
         """No journal is kept."""
 
     def _begin(self) -> None:

@@ -28,7 +28,7 @@ from pipeline.run import StageRun
 from pipeline.workspace import Workspace
 
 REJECTED = "rejected"  # the folder
-SMALL = 4_000_000  # bytes: so much text is cleaned sooner than processes are started
+SMALL = 12_000_000  # bytes: so much text is cleaned before a process has started
 _RELATIONS = {
     "exact": "its text is the same as that of {kept}",
     "near": "{share} of its text is that of {kept}",
@@ -221,7 +221,7 @@ def _take(run: StageRun, text: Text, result: Result, cache: SketchCache) -> None
         run.write(f"{REJECTED}/{text.name}", _encode(sentence), text.key, text.row)
         return
     text.state = "kept"
-    if not run.write(text.name, result.data, text.key, text.row):
+    if not run.write(text.name, result.data, text.key, text.row, sha256=result.sha256):
         _leave_to_person(run, text, cache)
 
 

@@ -17,7 +17,8 @@ says which tokens that are. The others are context.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -78,6 +79,11 @@ class Score:
         return self.nats / self.tokens
 
     @property
+    def perplexity(self) -> float | None:
+        """Per token; None where it exceeds what a float can hold."""
+        return math.exp(self.loss) if self.loss < 700 else None
+
+    @property
     def bits_per_byte(self) -> float:
         """Bits per byte of text."""
         return bits_per_byte(self.nats, self.n_bytes)
@@ -114,14 +120,10 @@ def windows(
     Raises:
         PipelineError: the documents hold no text, or the tokenizer cannot tell where tokens lie.
     """
-    if not tokenizer.is_fast:
-        raise PipelineError(
-            f"The tokenizer in {tokenizer.name_or_path} has no tokenizer.json.",
-            "Scores need it, to know which bytes a token stands for.",
-        )
-    chosen = _evenly([d for d in documents if d.text], max(1, max_tokens // MINIMUM_SHARE))
-    spelled = [_spell(tokenizer, document) for document in chosen]
-    shares = _shares([len(s.ids) - 1 for s in spelled], max_tokens)
+    chosen = evenly([d for d in documents if d.text], max(1, max_tokens // MINIMUM_SHARE))
+    spell = Spelling(tokenizer)
+    spelled = [spell(document.id, document.text) for document in chosen]
+    shares = even_shares([len(s.ids) - 1 for s in spelled], max_tokens)
     found = [w for s, share in zip(spelled, shares, strict=True) for w in s.cut(share, length)]
     if not found:
         raise PipelineError(
@@ -140,38 +142,70 @@ def score_model(
 ) -> Score:
     """What a causal language model of transformers (with or without adapter) pays for windows.
 
+    Takes and raises what `nats_of` does.
+    """
+    nats = nats_of(model, held_out, autocast=autocast, on_window=on_window)
+    return total(held_out, nats)
+
+
+def nats_of(
+    model: Any,
+    held_out: Sequence[Window],
+    *,
+    autocast: "torch.dtype | None" = None,
+    on_window: Callable[[int], object] = lambda n: None,
+) -> list[float]:
+    """What a causal language model of transformers pays for each window, in nats.
+
+    Windows go through the model one by one: on a CPU several at once are no faster.
+
     Args:
         model: called as `model(input_ids=..., use_cache=False).logits`, of (1, tokens, vocabulary).
         held_out: from `windows`.
         autocast: compute in this type; None leaves it to the model.
         on_window: called with the number of tokens after each window, for a progress bar.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    found = []
+    with evaluating(model), torch.no_grad():
+        for window in held_out:
+            ids = torch.tensor([window.ids], device=device)
+            with torch.autocast(device.type, autocast, enabled=autocast is not None):
+                logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+            targets = ids[0, 1:]
+            if window.mask is not None:
+                counts = torch.tensor(window.mask[1:], device=logits.device)
+                logits, targets = logits[counts], targets.to(logits.device)[counts]
+            found.append(_cross_entropy(logits, targets.to(logits.device)))
+            on_window(window.predicted)
+    return found
+
+
+def total(held_out: Sequence[Window], nats: Sequence[float]) -> Score:
+    """The score over windows for which a model paid `nats` each.
 
     Raises:
         PipelineError: no windows, or a loss that is no finite number.
     """
-    import torch
-
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    nats = 0.0
-    try:
-        with torch.no_grad():
-            for window in held_out:
-                ids = torch.tensor([window.ids], device=device)
-                with torch.autocast(device.type, autocast, enabled=autocast is not None):
-                    logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-                targets = ids[0, 1:]
-                if window.mask is not None:
-                    counts = torch.tensor(window.mask[1:], device=device)
-                    logits, targets = logits[counts], targets[counts]
-                nats += _cross_entropy(logits, targets)
-                on_window(window.predicted)
-    finally:
-        model.train(was_training)
-    score = Score(nats, sum(w.predicted for w in held_out), sum(w.n_bytes for w in held_out))
+    score = Score(
+        sum(nats, 0.0), sum(w.predicted for w in held_out), sum(w.n_bytes for w in held_out)
+    )
     bits_per_byte(score.nats, score.n_bytes)  # no score at all, or not a number, stops here
     return score
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """The model without dropout; afterwards each of its parts is in the mode that it was in."""
+    trained = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in trained:
+            module.training = True
 
 
 def save_windows(path: Path, held_out: Sequence[Window]) -> None:
@@ -181,8 +215,28 @@ def save_windows(path: Path, held_out: Sequence[Window]) -> None:
 
 
 def load_windows(path: Path) -> list[Window]:
-    """Read what `save_windows` wrote."""
-    return [Window(**row) for row in json.loads(path.read_text("utf-8"))]
+    """Read what `save_windows` wrote. Raises PipelineError if it is anything else."""
+    try:
+        found = [Window(**row) for row in json.loads(path.read_text("utf-8"))]
+        is_sound = all(map(_is_sound, found))
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path} is not there.", "Run `pipeline train` again.") from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise PipelineError(f"{path} is damaged.", "Run `pipeline train` again.") from error
+    if not is_sound:
+        raise PipelineError(f"{path} is damaged: it holds no windows of tokens.")
+    return found
+
+
+def _is_sound(window: Window) -> bool:
+    mask = window.mask
+    return (
+        isinstance(window.document, str)
+        and isinstance(window.ids, list)
+        and all(type(token) is int and token >= 0 for token in window.ids)
+        and type(window.n_bytes) is int
+        and (mask is None or (isinstance(mask, list) and len(mask) == len(window.ids)))
+    )
 
 
 def _cross_entropy(logits: "torch.Tensor", targets: "torch.Tensor") -> float:
@@ -194,7 +248,7 @@ def _cross_entropy(logits: "torch.Tensor", targets: "torch.Tensor") -> float:
 
 
 @dataclass(frozen=True)
-class _Spelled:
+class Spelled:
     """A document's ids, and for each id the bytes of text that lie before its end."""
 
     document: str
@@ -218,28 +272,51 @@ class _Spelled:
         ]
 
 
-def _spell(tokenizer: "PreTrainedTokenizerBase", document: HasText) -> _Spelled:
-    from tokenizers import Tokenizer, processors
+class Spelling:
+    """Spells texts with a tokenizer that adds nothing between them but what goes before each.
 
-    # A copy that adds nothing and trims no blanks off the positions, whatever the original does.
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
-    backend.post_processor = processors.Sequence([])
-    backend.encode_special_tokens = True
-    backend.no_truncation()
-    backend.no_padding()
-    encoding = backend.encode(document.text, add_special_tokens=False)
+    Raises:
+        PipelineError: the tokenizer cannot tell where tokens lie.
+    """
 
-    start = tokenizer("a", return_special_tokens_mask=True)
-    prefix = start["input_ids"][: start["special_tokens_mask"].index(0)]
-    ends = _byte_positions(document.text, [end for _, end in encoding.offsets])
-    starts_of_next = [*(begin for begin, _ in encoding.offsets[1:]), len(document.text)]
-    splits = [begin < end for begin, (_, end) in zip(starts_of_next, encoding.offsets, strict=True)]
-    return _Spelled(
-        document.id,
-        [*prefix, *encoding.ids],
-        [0] * len(prefix) + ends,
-        [False] * len(prefix) + splits,
-    )
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        from tokenizers import Tokenizer, processors
+
+        if not tokenizer.is_fast:
+            raise PipelineError(
+                f"The tokenizer in {tokenizer.name_or_path} has no tokenizer.json.",
+                "Scores need it, to know which bytes a token stands for.",
+            )
+        # A copy that adds nothing and trims no blanks off the positions, whatever the original
+        # does.
+        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.post_processor = processors.Sequence([])
+        self._backend.encode_special_tokens = True
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        start = tokenizer("a", return_special_tokens_mask=True)
+        self.prefix: list[int] = start["input_ids"][: start["special_tokens_mask"].index(0)]
+
+    def __call__(self, name: str, text: str) -> Spelled:
+        """A document's ids, as a model is given them, with where each lies in its text."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        prefix = self.prefix
+        ends = _byte_positions(text, [end for _, end in encoding.offsets])
+        starts_of_next = [*(begin for begin, _ in encoding.offsets[1:]), len(text)]
+        splits = [
+            begin < end for begin, (_, end) in zip(starts_of_next, encoding.offsets, strict=True)
+        ]
+        return Spelled(
+            name,
+            [*prefix, *encoding.ids],
+            [0] * len(prefix) + ends,
+            [False] * len(prefix) + splits,
+        )
+
+    def plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts and nothing else."""
+        found = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in found]
 
 
 def _byte_positions(text: str, characters: Sequence[int]) -> list[int]:
@@ -253,14 +330,14 @@ def _byte_positions(text: str, characters: Sequence[int]) -> list[int]:
     return positions
 
 
-def _evenly(documents: Sequence[HasText], at_most: int) -> list[HasText]:
+def evenly(documents: Sequence[HasText], at_most: int) -> list[HasText]:
     """At most so many documents, taken at even distances."""
     if len(documents) <= at_most:
         return list(documents)
     return [documents[i * len(documents) // at_most] for i in range(at_most)]
 
 
-def _shares(available: Sequence[int], total: int) -> list[int]:
+def even_shares(available: Sequence[int], total: int) -> list[int]:
     """Split `total` evenly over what is available; what one cannot give, the others do."""
     shares = [0] * len(available)
     left = total

@@ -134,8 +134,12 @@ def check_isolation(model: Any, autocast: "torch.dtype | None" = None) -> None:
             ]  # fmt: skip
     finally:
         model.train(was_training)
-    spread = seen[0].std().item()
-    if (seen[0] - seen[1]).abs().max().item() > 1e-3 * max(spread, 1e-6):
+    difference, spread = seen[0] - seen[1], max(seen[0].std().item(), 1e-6)
+    leaks = difference.abs().max().item() > 1e-3 * spread
+    if getattr(model, "is_loaded_in_8bit", False):
+        # LLM.int8 chooses its outlying columns by the whole batch, which moves the result a little.
+        leaks = difference.std().item() > 0.25 * spread
+    if leaks:
         raise PipelineError(
             f"{type(model).__name__} cannot keep documents apart that share a sequence.",
             "Add --no-packing.",

@@ -159,7 +159,8 @@ def _ledger(
     if alone:
         dropped[UNTRAINED] = dropped.get(UNTRAINED, 0) + alone
     longest = max(data.lengths)
-    positions = data.tokens if settings.batch_size == 1 else len(data.sequences) * longest
+    one_by_one = settings.micro_batch_size in (None, 1)
+    positions = data.tokens if one_by_one else len(data.sequences) * longest
     rows = sum(map(len, data.sequences))
     ledger = {
         "kind": data.kind,

@@ -2,14 +2,10 @@
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.scoring.bits import WINDOW_TOKENS
-from pipeline.training.base_model import BaseModel
 from pipeline.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -27,6 +23,7 @@ class Machine:
     bf16: bool  # the device multiplies bfloat16 natively
     unsloth: bool  # the package is installed
     device_name: str = "CPU"
+    gpus: int = 0
 
     @classmethod
     def detect(cls) -> "Machine":
@@ -36,7 +33,8 @@ class Machine:
         unsloth = importlib.util.find_spec("unsloth") is not None
         if torch.cuda.is_available():
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-            return cls(True, bf16, unsloth, torch.cuda.get_device_name())
+            name, gpus = torch.cuda.get_device_name(), torch.cuda.device_count()
+            return cls(True, bf16, unsloth, name, gpus)
         can = torch.cpu.get_capabilities()
         bf16 = any(can.get(flag) for flag in ("avx512_bf16", "amx_bf16", "arm_bf16"))
         return cls(False, bf16, unsloth)
@@ -77,11 +75,13 @@ class Precision:
         return None if self.name == "float32" else self.dtype
 
 
-def choose_engine(machine: Machine, wanted: str = "auto") -> Engine:
-    """unsloth where it can run (it refuses to without a GPU), else plain TRL.
+def choose_engine(
+    machine: Machine, wanted: str = "auto", settings: TrainSettings | None = None
+) -> Engine:
+    """unsloth where it can run (it refuses to without a GPU) and do what is asked, else plain TRL.
 
     Raises:
-        UsageError: unsloth is wanted and cannot run here.
+        UsageError: unsloth is wanted and cannot be used.
     """
     if wanted == "trl":
         return Engine("trl", "as asked")
@@ -90,6 +90,8 @@ def choose_engine(machine: Machine, wanted: str = "auto") -> Engine:
         missing = "no GPU here"
     elif not machine.unsloth:
         missing = "unsloth is not installed"
+    elif settings is not None:
+        missing = beyond_unsloth(settings)
     if missing is None:
         return Engine("unsloth", f"it and a GPU are here: {machine.device_name}")
     if wanted == "unsloth":
@@ -97,119 +99,90 @@ def choose_engine(machine: Machine, wanted: str = "auto") -> Engine:
     return Engine("trl", missing)
 
 
-def start_engine(machine: Machine, wanted: str = "auto") -> Engine:
-    """Choose, and load what has to be loaded before trl, transformers and peft are."""
-    engine = choose_engine(machine, wanted)
+def beyond_unsloth(settings: TrainSettings) -> str | None:
+    """Why unsloth cannot do what is asked, or would do something else; None if it can.
+
+    Of what it can do it is given what its own code is for: adapters on a base in 16 or 4 bits.
+    """
+    reasons = (
+        (settings.from_scratch is not None, "unsloth only trains models that there are already"),
+        (settings.split_model, "unsloth would split the model in a way of its own"),
+        (settings.method == "full", "unsloth has nothing faster for --method full"),
+        (settings.method == "dora", "unsloth has no code of its own for --method dora"),
+        (settings.method == "qlora8", "unsloth has no code of its own for 8 bits"),
+        (settings.rope_scaling is not None, "unsloth stretches positions in a way of its own"),
+        (bool(settings.extra_tokens), "unsloth would train the whole embedding for new tokens"),
+        (settings.precision == "fp32", "unsloth computes in 16 bits only"),
+    )
+    return next((reason for applies, reason in reasons if applies), None)
+
+
+def start_engine(machine: Machine, settings: TrainSettings | None = None) -> Engine:
+    """Choose, and load what has to be loaded before trl, transformers and peft are.
+
+    Raises:
+        UsageError: unsloth is asked for and cannot be used.
+        PipelineError: unsloth is asked for and does not load.
+    """
+    settings = settings or TrainSettings()
+    engine = choose_engine(machine, settings.engine, settings)
     if engine.name == "unsloth":
         try:
             importlib.import_module("unsloth")
         except (ImportError, NotImplementedError, RuntimeError, AttributeError) as error:
-            if wanted == "unsloth":
+            if settings.engine == "unsloth":
                 raise PipelineError(f"unsloth is installed but does not load: {error}") from error
             return Engine("trl", f"unsloth is installed but does not load: {error}")
     return engine
 
 
-def choose_precision(machine: Machine) -> Precision:
-    """bfloat16 where the device multiplies it natively; a CPU that only emulates it is slower."""
+def choose_precision(machine: Machine, wanted: str = "auto") -> Precision:
+    """The format as asked, or bfloat16 where the device multiplies it natively: a CPU that only
+    emulates it is slower than in float32.
+
+    Raises:
+        UsageError: the device cannot compute in the format that is wanted.
+    """
+    name = machine.device_name
+    if wanted == "fp32":
+        return Precision("float32", "as asked")
+    if wanted == "fp16":
+        if not machine.cuda:
+            raise UsageError("--precision fp16 needs a GPU.", "Use fp32 or bf16.")
+        return Precision("float16", "as asked")
+    if wanted == "bf16" and not machine.bf16:
+        if machine.cuda:
+            raise UsageError(f"--precision bf16: the {name} has no bfloat16.", "Use fp16 or fp32.")
+        return Precision("bfloat16", "as asked; this CPU emulates it, which is slow")
     if machine.bf16:
-        return Precision("bfloat16", f"the {machine.device_name} multiplies it natively")
+        reason = "as asked" if wanted == "bf16" else f"the {name} multiplies it natively"
+        return Precision("bfloat16", reason)
     if machine.cuda:
-        return Precision("float16", f"the {machine.device_name} has no bfloat16")
+        return Precision("float16", f"the {name} has no bfloat16")
     return Precision("float32", "this CPU has no bfloat16")
 
 
-def load_with_adapter(
-    engine: Engine, base: BaseModel, settings: TrainSettings, precision: Precision, *, cuda: bool
-) -> Any:
-    """Load the base model, frozen, with a new adapter (LoRA, Hu et al. 2021) on its linear layers.
+@dataclass(frozen=True)
+class Attention:
+    """The code that computes attention, as transformers names it, and why this one."""
 
-    The embedding and the output head stay as they are. The new adapter changes nothing yet: its
-    second factor starts at zero. Its first is drawn with `settings.seed`.
+    name: Literal["sdpa", "flash_attention_2"]
+    reason: str
+
+
+def choose_attention(settings: TrainSettings, precision: Precision, *, cuda: bool) -> Attention:
+    """flash-attention 2 where it is installed and keeps documents apart, else torch's own.
+
+    It tells packed documents apart in a batch of one sequence only: in a larger one it would let
+    them see each other without a word.
     """
-    with loading(base):
-        if engine.name == "unsloth":
-            return _load_unsloth(base, settings, precision)
-        return _load_plain(base, settings, precision, cuda=cuda)
-
-
-@contextmanager
-def loading(base: BaseModel) -> Iterator[None]:
-    """Turn what the libraries raise for files they cannot use into one sentence."""
-    from safetensors import SafetensorError
-    from torch import OutOfMemoryError
-
-    try:
-        yield
-    except OutOfMemoryError as error:
-        raise PipelineError(
-            f"The GPU's memory is too small for {base.name}.", "Choose a smaller base model."
-        ) from error
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise PipelineError(
-            f"The base model in {base.path} cannot be loaded: {reason}",
-            "It may be damaged, or of a kind that needs code of its own, which is never run.",
-        ) from error
-
-
-def _load_plain(
-    base: BaseModel, settings: TrainSettings, precision: Precision, *, cuda: bool
-) -> Any:
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, set_seed
-
-    model = AutoModelForCausalLM.from_pretrained(
-        base.path,
-        dtype=precision.dtype,
-        device_map={"": "cuda:0"} if cuda else None,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
-    set_seed(settings.seed)
-    lora = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=linear_names(model),
-        base_model_name_or_path=str(base.path),
-    )
-    return get_peft_model(model, lora, autocast_adapter_dtype=True)
-
-
-def _load_unsloth(base: BaseModel, settings: TrainSettings, precision: Precision) -> Any:
-    from unsloth import FastLanguageModel
-
-    model, _ = FastLanguageModel.from_pretrained(
-        model_name=str(base.path),
-        # Scoring uses windows of its own length.
-        max_seq_length=max(settings.sequence_length, WINDOW_TOKENS),
-        dtype=precision.dtype,
-        load_in_4bit=False,
-    )
-    return FastLanguageModel.get_peft_model(
-        model,
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=linear_names(model),
-        bias="none",
-        use_gradient_checkpointing="unsloth",
-        random_state=settings.seed,
-    )
-
-
-def linear_names(model: Any) -> list[str]:
-    """The last parts of the names of all linear layers but the output head: `q_proj`, ..."""
-    import torch
-    from transformers.pytorch_utils import Conv1D  # GPT-2's name for a linear layer
-
-    head = model.get_output_embeddings()
-    return sorted(
-        {
-            name.rpartition(".")[2]
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
-        }
-    )
+    if not cuda:
+        return Attention("sdpa", "flash-attn needs a GPU")
+    if importlib.util.find_spec("flash_attn") is None:
+        return Attention("sdpa", "flash-attn is not installed")
+    if precision.name == "float32":
+        return Attention("sdpa", "flash-attn computes in 16 bits only")
+    if settings.packing and settings.micro_batch_size != 1:
+        reason = "flash-attn keeps packed documents apart only with --micro-batch-size 1"
+        return Attention("sdpa", reason)
+    return Attention("flash_attention_2", "it is installed")

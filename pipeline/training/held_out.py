@@ -7,6 +7,7 @@ this text.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.corpus.encoding import Encoded, Encoder
@@ -16,6 +17,7 @@ from pipeline.corpus.turns import ChatTemplate, choose_template
 from pipeline.errors import PipelineError
 from pipeline.scoring.bits import Window, windows
 from pipeline.training.data import Sample
+from pipeline.training.sources import samples_in, split_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +48,7 @@ def held_out_windows(
     measure = _measure(tokenizer, template)
     chosen: dict[int, list[Window]] = {}
     left, misses = max_tokens, 0
-    for i in sorted(range(len(samples)), key=lambda i: _draw(samples[i].id)):
+    for i in sorted(range(len(samples)), key=lambda i: draw(samples[i].id)):
         encoded, mask, n_bytes = measure(samples[i])
         scored = sum(mask)
         if not 0 < scored <= left:
@@ -65,7 +67,21 @@ def held_out_windows(
     return [window for i in sorted(chosen) for window in chosen[i]]
 
 
-def _draw(name: str) -> bytes:
+def read_to_score(files: Sequence[Path], kind: Shape) -> list[Sample]:
+    """The samples of a dataset that is only to be scored on: its validation split and what has the
+    weight 0, or all of it where that is nothing.
+
+    Raises PipelineError naming file and row of what is no sample.
+    """
+    train, validation = split_files(files)
+    held_out = list(samples_in(validation, kind, "document"))
+    rest = list(samples_in(train, kind, "document"))
+    held_out += [sample for sample in rest if sample.weight == 0]
+    return held_out or rest
+
+
+def draw(name: str) -> bytes:
+    """What a record's place in the order of drawing is, by its id."""
     return hashlib.sha256(name.encode(errors="surrogatepass")).digest()
 
 

@@ -7,6 +7,10 @@ import warnings
 
 def quiet_libraries() -> None:
     """Let our own progress be the only thing that moves; errors of the libraries still show."""
+    # bitsandbytes speaks when it is imported, which the others do: of kernels that it could fetch.
+    for name in ("bitsandbytes", "trl", "peft", "accelerate", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
     import datasets
     import huggingface_hub.utils
     import transformers
@@ -16,8 +20,6 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     huggingface_hub.utils.disable_progress_bars()
-    for name in ("trl", "peft", "accelerate", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     # PEFT looks up the base model's config when it saves, and says so for every local path.
     warnings.filterwarnings("ignore", message=".*Could not find a config file in.*")
 

@@ -2,31 +2,40 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.console import progress
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, Stopped
 from pipeline.training.batches import TOKENS, Collator, Sequences, check_isolation
+from pipeline.training.best import Best
+from pipeline.training.checkpointing import Due, RunCheckpoints
 from pipeline.training.dataset import TrainingData
 from pipeline.training.engine import Precision
-from pipeline.training.metrics import MetricsWriter, check_finite
+from pipeline.training.evaluation import Evaluator
+from pipeline.training.metrics import check_finite
+from pipeline.training.monitor import Monitor
+from pipeline.training.optimizer import make_optimizer, make_scheduler
+from pipeline.training.requests import Requests
+from pipeline.training.run_state import Parts, Progress, load_random, load_state
 from pipeline.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+EVALUATIONS = 4  # during a run, unless told otherwise
+LAST = "adapter"  # the name of what is trained, in the record of evaluations
+
 
 @dataclass(frozen=True)
 class Loop:
-    """What the loop is told. `order` has the sequences of the whole run, where there is a mixture;
-    else they are drawn."""
+    """What the loop is told. `order` has the sequences of the whole run."""
 
     settings: TrainSettings
     data: TrainingData
-    order: Sequence[int] | None
+    order: Sequence[int]
     steps: int
+    micro_batch: int
     tokenizer: "PreTrainedTokenizerBase"
     pad_id: int
     precision: Precision
@@ -34,103 +43,169 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What the loop came to: seconds of training alone, and positions, those of padding too."""
+class Watchers:
+    """Who looks on: the monitor at every step, at some the evaluator; and who saves the run."""
 
-    metrics: MetricsWriter
-    seconds: float
+    monitor: Monitor
+    evaluator: Evaluator
+    best: Best | None
+    saves: RunCheckpoints | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the loop came to: tokens, and positions, those of padding too."""
+
+    tokens: int
     positions: int
 
 
-def fit(model: Any, loop: Loop, metrics_path: Path) -> Fitted:
-    """Train `model` in place, and write metrics line by line.
+def eval_every(settings: TrainSettings, steps: int) -> int:
+    """Steps between evaluations; 0 for none but the last."""
+    every = settings.eval_every
+    return max(1, round(steps / EVALUATIONS)) if every is None else every
 
-    Raises PipelineError: the loss is no number, the GPU's memory is full, or the model cannot keep
-    packed rows apart.
+
+def fit(model: Any, loop: Loop, watchers: Watchers, folder: Path) -> Fitted:
+    """Train `model` in place, looked on by `watchers`. `folder` is where the run's metrics are.
+
+    Raises:
+        Stopped: on request, or at the end of a round; the run is saved.
+        PipelineError: the loss is no number, the GPU's memory is full, or the model cannot keep
+            packed rows apart.
     """
     import torch
     from transformers import PrinterCallback
 
     if any(len(sequence) > 1 for sequence in loop.data.sequences):
         check_isolation(model, loop.precision.autocast)
-    with (
-        metrics_path.open("w", encoding="utf-8") as file,
-        progress("Training", loop.steps, "steps") as advance,
-    ):
-        metrics = MetricsWriter(file, advance)
-        trainer = _trainer_class()(
-            model=model,
-            args=_arguments(loop, metrics_path.parent),
-            data_collator=Collator(loop.pad_id, packed=loop.data.packed),
-            train_dataset=_dataset(loop),
-            processing_class=loop.tokenizer,
-            callbacks=[_metrics_callback(metrics)],
-        )
-        trainer.remove_callback(PrinterCallback)
-        start = time.perf_counter()
-        try:
+    optimizer = make_optimizer(model, loop.settings)
+    parts = Parts(model, optimizer, make_scheduler(optimizer, loop.settings, loop.steps))
+    found = watchers.saves.found if watchers.saves else None
+    done = load_state(found.path, parts) if found else Progress()
+    if done.step >= loop.steps:  # it was stopped after its last step
+        watchers.monitor.begin()
+        return Fitted(done.tokens, done.positions)
+    session = _Session(loop, watchers, parts, done, folder)
+    rest = loop.order[done.sequences :]
+    trainer = _trainer_class(session)(
+        model=model,
+        args=_arguments(loop, folder),
+        data_collator=Collator(loop.pad_id, packed=loop.data.packed),
+        train_dataset=Sequences(loop.data.store, loop.data.sequences).as_dataset(rest),
+        processing_class=loop.tokenizer,
+        optimizers=(parts.optimizer, parts.scheduler),
+    )
+    trainer.add_callback(_callback(session, trainer))
+    trainer.remove_callback(PrinterCallback)
+    try:
+        with session.requests:
             output = trainer.train()
-        except torch.OutOfMemoryError as error:
-            raise PipelineError(
-                "The GPU's memory is full.", "Lower --sequence-length or --batch-size."
-            ) from error
-        seconds = time.perf_counter() - start
+    except torch.OutOfMemoryError as error:
+        raise PipelineError(
+            "The GPU's memory is full.", "Lower --sequence-length or --micro-batch-size."
+        ) from error
     check_finite("loss", output.training_loss, output.global_step)
+    if session.stopped_by:
+        raise Stopped(
+            f"Stopped after step {output.global_step} of {loop.steps} ({session.stopped_by}), and "
+            "saved.",
+            "The same command goes on from there.",
+        )
     if output.global_step != loop.steps:
         raise PipelineError(f"Training ended at step {output.global_step} of {loop.steps}.")
-    return Fitted(metrics, seconds, trainer.positions)
+    return Fitted(trainer.state.num_input_tokens_seen, trainer.positions)
 
 
-def _trainer_class() -> Any:
-    """SFTTrainer, but that it counts what is trained on: not by ids, as pad may be the end token,
-    and not by an attention mask, which packed batches have not."""
+@dataclass
+class _Session:
+    """One session of a run: `done` is what earlier ones did."""
+
+    loop: Loop
+    watchers: Watchers
+    parts: Parts
+    done: Progress
+    folder: Path
+    requests: Requests = field(default_factory=Requests)
+    due: Due | None = None
+    stopped_by: str | None = None
+
+    def evaluate(self, step: int) -> None:
+        """Score the model as it is now, and keep it if it is the best so far."""
+        watchers = self.watchers
+        found = watchers.evaluator.evaluate(self.parts.model, step, LAST)
+        watchers.monitor.evaluated(found)
+        if watchers.best:
+            watchers.best.offer(self.parts.model, found)
+
+    def save(self, progress: Progress) -> None:
+        """Make the checkpoint that is due."""
+        saves, due = self.watchers.saves, self.due
+        if saves is None or due is None or due.reason is None:
+            return
+        saves.save(self.parts, progress, due.reason, self.folder)
+        if saves.last:
+            self.watchers.monitor.last_good = str(saves.last.path)
+        if due.request is not None:
+            self.requests.honoured(due.request)
+
+
+def _trainer_class(session: _Session) -> Any:
+    """SFTTrainer, but that it evaluates with our own measure, saves checkpoints of our own, and
+    counts what is trained on: not by ids, as pad may be the end token, nor by an attention mask,
+    which packed batches have not."""
     from trl import SFTTrainer
 
+    monitor = session.watchers.monitor
+
     class Trainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
-        positions = 0
+        positions = session.done.positions
+
+        def get_batch_samples(self, *args: Any, **rest: Any) -> Any:
+            start = time.perf_counter()
+            samples = super().get_batch_samples(*args, **rest)
+            monitor.waited(time.perf_counter() - start)
+            return samples
 
         def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **rest: Any) -> Any:
             self.state.num_input_tokens_seen += inputs.pop(TOKENS)
             self.positions += inputs["input_ids"].numel()
             return super().training_step(model, inputs, *args, **rest)
 
+        def evaluate(self, *args: Any, **rest: Any) -> dict[str, float]:
+            session.evaluate(self.state.global_step)
+            return {}
+
+        def _save_checkpoint(self, *args: Any, **rest: Any) -> None:
+            step, loop = self.state.global_step, session.loop
+            sequences = min(step * loop.settings.sequences_per_step, len(loop.order))
+            tokens = self.state.num_input_tokens_seen
+            session.save(Progress(step, sequences, tokens, self.positions, monitor.seconds))
+
     return Trainer
-
-
-def _dataset(loop: Loop) -> Any:
-    """The sequences. With a mixture those of the whole run, in order, so that one pass is the run.
-
-    The order then needs nothing of the trainer but to read on, whatever is accumulated, and to
-    skip what is done when it resumes.
-    """
-    return Sequences(loop.data.store, loop.data.sequences).as_dataset(loop.order)
 
 
 def _arguments(loop: Loop, output_dir: Path) -> Any:
     from trl import SFTConfig
 
-    settings, cuda = loop.settings, loop.cuda
-    scheduler = {"constant": "constant_with_warmup"}.get(settings.scheduler, settings.scheduler)
-    return SFTConfig(
+    settings = loop.settings
+    arguments = SFTConfig(
         output_dir=str(output_dir),
         max_steps=loop.steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=scheduler,
-        warmup_steps=settings.warmup,  # below 1 it is a share
-        weight_decay=settings.weight_decay,
-        seed=settings.seed,  # of dropout, and of the order of rows
-        train_sampling_strategy="random" if loop.order is None else "sequential",
+        per_device_train_batch_size=loop.micro_batch,
+        gradient_accumulation_steps=settings.sequences_per_step // loop.micro_batch,
+        max_grad_norm=settings.max_grad_norm,
+        seed=settings.seed,  # of dropout
+        # One pass over the order is the run: whatever is accumulated, it only has to be read on.
+        train_sampling_strategy="sequential",
         bf16=loop.precision.name == "bfloat16",
         fp16=loop.precision.name == "float16",
-        use_cpu=not cuda,
-        # Recomputing activations costs a fifth of the time and saves memory, which GPUs lack.
-        gradient_checkpointing=cuda,
+        use_cpu=not loop.cuda,
+        gradient_checkpointing=False,  # see `loading`, where it is switched on
         max_length=None,  # rows have their length already
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
-        dataloader_pin_memory=cuda,
+        dataloader_pin_memory=loop.cuda,
         logging_steps=settings.log_every,
         include_num_input_tokens_seen="no",  # counted by the trainer above
         logging_nan_inf_filter=False,  # it would hide from us what must stop the run
@@ -138,24 +213,56 @@ def _arguments(loop: Loop, output_dir: Path) -> Any:
         report_to="none",
         disable_tqdm=True,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # else DataParallel would multiply the batch
+    return arguments
 
 
-def _metrics_callback(metrics: MetricsWriter) -> Any:
+def _callback(session: _Session, trainer: Any) -> Any:
     from transformers import TrainerCallback
+
+    monitor, saves = session.watchers.monitor, session.watchers.saves
+    every = eval_every(session.loop.settings, session.loop.steps)
 
     class Callback(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            metrics.start()
+            state.global_step = session.done.step
+            state.num_input_tokens_seen = session.done.tokens
+            trainer._globalstep_last_logged = session.done.step
+            monitor.begin()
+            scored = {score.step for score in monitor.held_out}
+            is_due = every and session.done.step and not session.done.step % every
+            if is_due and session.done.step not in scored:
+                session.evaluate(session.done.step)
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            # Only now: the loader draws a random number when it is asked for its first batch.
+            if saves and saves.found and state.global_step == session.done.step:
+                load_random(saves.found.path)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            metrics.step_done()
+            step = state.global_step
+            monitor.step_done(step)
             # The last steps are always logged, so that the file accounts for every token.
-            control.should_log |= state.global_step == state.max_steps
+            is_last = step == state.max_steps
+            control.should_log |= is_last
+            control.should_evaluate = is_last or (every > 0 and step % every == 0)
+            if saves is None:
+                return
+            session.due = due = saves.due(step, session.requests)
+            control.should_save = due.reason is not None
+            if due.ends:
+                session.stopped_by = due.reason
+                control.should_training_stop = control.should_log = True
+                control.should_evaluate = False  # there may be no time; it is made up for
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            # The trainer would do once more what was asked for at the end of the last step.
+            control.should_log = control.should_evaluate = control.should_save = False
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any
         ) -> None:
-            seen = {"num_input_tokens_seen": state.num_input_tokens_seen}
-            metrics.log(state.global_step, {**(logs or {}), **seen})
+            if logs and "loss" in logs:
+                monitor.log(state.global_step, logs, state.num_input_tokens_seen)
 
     return Callback()

@@ -190,9 +190,9 @@ def read_samples(
     Raises PipelineError if nothing is left to score a model on, naming file and row of what is no
     sample.
     """
-    train_files, validation_files = _splits(files)
-    training = list(_read(train_files, kind, eos))
-    held_out = list(_read(validation_files, kind, "document"))
+    train_files, validation_files = split_files(files)
+    training = list(samples_in(train_files, kind, eos))
+    held_out = list(samples_in(validation_files, kind, "document"))
     held_out += [sample for sample in training if sample.weight == 0]
     training = [sample for sample in training if sample.weight != 0]
     noun = "document" if kind == "text" else "record"
@@ -212,7 +212,7 @@ def read_samples(
     return training, held_out
 
 
-def _splits(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def split_files(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The files to train on and those held out, by their names and those of their folders.
 
     A folder that all files lie in tells nothing, and where all would be held out, none is.
@@ -225,7 +225,7 @@ def _splits(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return (train, held_out) if train else (held_out, [])
 
 
-def _read(files: Sequence[Path], kind: Shape, eos: str) -> Iterator[Sample]:
+def samples_in(files: Sequence[Path], kind: Shape, eos: str) -> Iterator[Sample]:
     if kind != "text":
         yield from _records(files, kind)
         return

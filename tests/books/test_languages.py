@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from pipeline.books import languages
 from pipeline.books.document import clean_document
 from pipeline.books.languages import detect_language
 from tests.conftest import SHARED_BOOKS
@@ -210,3 +211,18 @@ def test_the_model_is_loaded_only_when_a_language_is_asked_for() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert ended.returncode == 0
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_what_is_plainly_english_or_german_is_told_without_the_model(
+    language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(languages, "_detector", None)
+    assert detect_language(PASSAGES[language]) == language
+
+
+@pytest.mark.parametrize("language", PASSAGES)
+def test_small_words_never_tell_another_language_than_the_model(language: str) -> None:
+    lines = PASSAGES[language].split("\n")
+    parts = ["\n".join(lines[first:]) for first in range(len(lines))]
+    assert {languages._by_small_words(part) for part in parts} <= {language, None}

@@ -325,6 +325,93 @@ def test_a_layout_can_be_given_for_an_excerpt() -> None:
     assert reflow(excerpt) != excerpt
 
 
+HELEN = (
+    "“This word--‘Helen’--was written on the back of it.\n"
+    "Didn’t I tell you her name was Helen? Yes; Helen Vaughan.”"
+)
+
+
+def test_sentences_that_end_with_their_lines_are_prose_where_prose_stands_round_them() -> None:
+    assert around(HELEN) == HELEN.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("announced", "block"),
+    [
+        (PROSE.rstrip()[:-1] + ":", HELEN),
+        (PROSE, "\n".join("     " + line for line in HELEN.split("\n"))),
+        (PROSE, HELEN.replace("\n", "\n“")),
+        (PROSE, HELEN.removesuffix(".”")),
+    ],
+    ids=["announced", "indented", "each with a quotation mark", "no end of a sentence"],
+)
+def test_such_sentences_are_lines_where_something_sets_them_apart(
+    announced: str, block: str
+) -> None:
+    lines = textwrap.dedent(block)
+    assert lines in reflow(f"{PROSE}{announced.rstrip()}\n\n{block}\n\n{PROSE}")
+
+
+def test_an_indented_verse_that_was_announced_is_verse_though_it_might_be_prose() -> None:
+    verse = (
+        "“Take of the bark of the birch, as dry as the sun can make it,\n"
+        "some of the boughs of the pine at the river-side.\n"
+        "Then but a spark of the flint, for the kettle to boil for supper,\n"
+        "and in the light of the fire the hunters’ faces will glow.”"
+    )
+    indented = "\n".join("    " + line for line in verse.split("\n"))
+    assert verse in reflow(f"{PROSE}And this is what she sang to us:\n\n{indented}\n\n{PROSE}")
+
+
+def among_verse(block: str) -> str:
+    """What becomes of a block that stands in a book of verse."""
+    return reflow(f"{VERSE}\n\n" * 30 + f"{block}\n\n" + f"{VERSE}\n\n" * 30).split("\n\n")[30]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "In einem hochgewölbten, engen gotischen Zimmer Faust,\n"
+        "unruhig auf seinem Sessel am Pulte.",
+        "[To be recited and followed at once by the song of the\nStar Spangled Banner.]",
+        "THE FIRST BOOK, IN WHICH THE AUTHOR SPEAKS OF HIS\nTRAVELS AND HIS FRIENDS",
+        "In some States there is a provision for the children to vote on\n"
+        "Arbor Day, and in some of them there is none. In these the pupils\nmay choose.",
+    ],
+)
+def test_what_is_said_between_verses_is_prose(block: str) -> None:
+    assert among_verse(block) == block.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "From Nebraska, from Arkansas,\nCentral inland race are we, with the continental\n"
+        "     blood intervein'd,\nAll the hands of comrades clasping.",
+        "(The moth and the fish-eggs are in their place,\n"
+        "The bright suns I see, and those I cannot see, are in their place.)",
+        "THE\nPRELUDE",
+    ],
+)
+def test_verse_among_verses_stays_verse(block: str) -> None:
+    assert among_verse(block) == block
+
+
+def test_verse_in_small_letters_is_told_by_its_stops_whatever_its_width() -> None:
+    stanzas = (
+        "and all the bells were ringing over the water,\n"
+        "the slow ships came with their burden out of the morning,\n"
+        "bearing the corn and the wine, and the words of the dead men,\n"
+        "so that the women stood on the quays and were silent,\n"
+        "and never a letter had come of them, never a token.\n\n"
+        "when shall the winter be over, and when will the swallows\n"
+        "come to the eaves of the houses that stand by the harbour?\n"
+        "nobody knows, said the children, but something is moving,\n"
+        "songs that her mother had sung, and the mother before her.\n\n"
+    )
+    assert reflow(stanzas * 20) == (stanzas * 20).rstrip("\n") + "\n"
+
+
 @pytest.mark.parametrize("truth", book_params)
 def test_no_word_of_any_book_is_lost_or_moved(truth: Truth) -> None:
     wrapped = still_wrapped(truth.path)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pipeline.corpus.tokens import prefix_ids
 from pipeline.errors import PipelineError
 from pipeline.scoring.bits import (
+    Score,
     Window,
     bits_per_byte,
     load_windows,
@@ -218,3 +219,8 @@ def _is_whole(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def test_perplexity_is_per_token_and_none_where_no_number_could_hold_it() -> None:
+    assert Score(6.0, 3, 10).perplexity == pytest.approx(math.exp(2.0))
+    assert Score(10_000.0, 10, 10).perplexity is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.scoring.samples import complete
+from pipeline.scoring.samples import complete, complete_all
 from tests.tiny_models import tiny_llama
 
 Parts = tuple[Any, Any]  # a model and its tokenizer
@@ -85,3 +85,81 @@ def test_a_prompt_of_token_ids_is_taken_as_it_is(parts: Parts) -> None:
     finally:
         del model.generate
     assert seen == [ids]
+
+
+def test_prompts_together_are_continued_as_each_would_be_alone(parts: Parts) -> None:
+    prompts = [PROMPT, "A", "In the morning — it was the 3rd of November — the door stood open."]
+    together = complete_all(
+        *parts, prompts, max_new_tokens=24, temperature=1.0, seed=3, together=True
+    )
+    alone = [
+        complete(*parts, prompt, max_new_tokens=24, temperature=1.0, seed=3 + i)
+        for i, prompt in enumerate(prompts)
+    ]
+    assert together == alone
+    assert len(set(together)) == 3
+
+
+def test_a_row_that_ends_early_does_not_write_what_the_others_still_do(parts: Parts) -> None:
+    model, tokenizer = parts
+    prompts = [[5, 6, 7], [8, 9]]
+    first = complete(model, tokenizer, prompts[0], max_new_tokens=1, temperature=0)
+    (drawn,) = tokenizer(first, add_special_tokens=False)["input_ids"]
+    kept = model.generation_config.eos_token_id
+    model.generation_config.eos_token_id = [drawn]  # so the first ends at once
+    try:
+        together = complete_all(
+            model, tokenizer, prompts, max_new_tokens=12, temperature=0, together=True
+        )
+    finally:
+        model.generation_config.eos_token_id = kept
+    assert together[0] == ""
+    assert together[1]
+
+
+def test_a_model_that_sees_padding_gets_prompts_one_by_one(parts: Parts) -> None:
+    model, tokenizer = parts
+    batches: list[int] = []
+    forward, generate = model.forward, model.generate
+
+    def sees_padding(**given: Any) -> Any:
+        return forward(**{**given, "attention_mask": None, "position_ids": None})
+
+    def watched(**given: Any) -> Any:
+        batches.append(len(given["input_ids"]))
+        return generate(**given)
+
+    model.forward, model.generate = sees_padding, watched
+    try:
+        complete_all(model, tokenizer, [PROMPT, "A"], max_new_tokens=2, together=True)
+        del model.forward
+        complete_all(model, tokenizer, [PROMPT, "A"], max_new_tokens=2, together=True)
+        complete_all(model, tokenizer, [PROMPT, "A"], max_new_tokens=2)
+    finally:
+        del model.generate
+    assert batches == [1, 1, 2, 1, 1], "and on a CPU nobody gains by more at once"
+
+
+def test_draws_are_shared_out_as_the_model_says_among_the_likeliest(parts: Parts) -> None:
+    from pipeline.scoring.samples import _draw
+
+    logits = torch.log(torch.tensor([0.05, 0.6, 0.05, 0.3]))
+    source = torch.Generator().manual_seed(1)
+    drawn = [_draw(logits, 1.0, 0.85, source) for _ in range(3000)]
+    assert set(drawn) == {1, 3}, "0.6 and 0.3 make up the 0.85"
+    assert drawn.count(1) / 3000 == pytest.approx(2 / 3, abs=0.03)
+    cold = [_draw(logits, 0.25, 1.0, source) for _ in range(3000)]
+    assert cold.count(1) / 3000 == pytest.approx(0.6**4 / (0.6**4 + 0.3**4), abs=0.03)
+
+
+def test_what_was_written_is_less_likely_to_be_written_again() -> None:
+    from pipeline.scoring.samples import _chooser
+
+    ids = torch.tensor([[0, 0, 1], [2, 0, 1]])
+    scores = torch.tensor([[2.0, 2.1, 2.05], [2.0, 2.1, 2.05]])
+    # The zeros of the first row are padding, and no words that were said.
+    chosen = _chooser([2, 0], [1, 1], 0.0, 1.0, 1.5)(ids, scores)
+    assert chosen.argmax(-1).tolist() == [2, 1]
+    assert torch.isneginf(chosen).sum() == 4
+    negative = _chooser([0], [1], 0.0, 1.0, 2.0)(torch.tensor([[0]]), torch.tensor([[-1.0, -1.5]]))
+    assert negative.argmax(-1).tolist() == [1]

@@ -85,7 +85,7 @@ def test_rows_of_weighted_sources_never_share_a_sequence(tokenizer: Path, tmp_pa
 
 def test_the_account_of_texts_comes_out_even(tokenizer: Path, tmp_path: Path) -> None:
     corpus = texts(60, 1)
-    data = build(corpus, tokenizer, tmp_path, sequence_length=512, batch_size=2)
+    data = build(corpus, tokenizer, tmp_path, sequence_length=512, micro_batch_size=2)
     ledger = data.ledger
     tokens = sum(len(document_ids(TOKENIZER, s.text)) for s in corpus)
     assert ledger["kind"] == "text"

@@ -1,27 +1,28 @@
 """Which library trains, in which number format: decided by what is there, and said."""
 
 import dataclasses
-import sys
+import importlib.machinery
 import types
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.training import engine
 from pipeline.training.engine import (
     Machine,
+    Precision,
+    choose_attention,
     choose_engine,
     choose_precision,
-    linear_names,
-    load_with_adapter,
     start_engine,
 )
 from pipeline.training.settings import TrainSettings
-from tests.tiny_models import tiny_llama
+
+GPU = Machine(cuda=True, bf16=True, unsloth=True, device_name="A100", gpus=1)
+CPU = Machine(cuda=False, bf16=False, unsloth=False)
+BF16 = Precision("bfloat16", "for a test")
 
 
 @pytest.mark.parametrize(
@@ -57,83 +58,119 @@ def test_the_number_format_is_what_the_device_is_fast_at(
     assert precision.reason
 
 
+def test_a_number_format_can_be_asked_for() -> None:
+    assert choose_precision(GPU, "fp32").name == "float32"
+    assert choose_precision(GPU, "fp16").name == "float16"
+    assert choose_precision(GPU, "bf16").name == "bfloat16"
+    assert choose_precision(CPU, "fp32").autocast is None
+    assert choose_precision(dataclasses.replace(CPU, bf16=True), "bf16").reason == "as asked"
+    slow = choose_precision(CPU, "bf16")
+    assert slow.name == "bfloat16"
+    assert "emulates" in slow.reason
+
+
+def test_a_number_format_that_the_device_cannot_do_is_refused() -> None:
+    with pytest.raises(UsageError, match="--precision fp16 needs a GPU"):
+        choose_precision(CPU, "fp16")
+    old = dataclasses.replace(GPU, bf16=False, device_name="T4")
+    with pytest.raises(UsageError, match="--precision bf16: the T4 has no bfloat16"):
+        choose_precision(old, "bf16")
+
+
 def test_an_unsloth_that_does_not_load_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> types.ModuleType:
         raise NotImplementedError("Unsloth cannot find any torch accelerator? You need a GPU.")
 
     monkeypatch.setattr(engine.importlib, "import_module", broken)
-    chosen = start_engine(Machine(cuda=True, bf16=True, unsloth=True))
+    chosen = start_engine(GPU, TrainSettings())
     assert chosen.name == "trl"
     assert "You need a GPU" in chosen.reason
+    with pytest.raises(PipelineError, match="does not load: Unsloth cannot find"):
+        start_engine(GPU, TrainSettings(engine="unsloth"))
 
 
 def test_an_engine_can_be_asked_for_and_is_refused_where_it_cannot_run() -> None:
-    gpu = Machine(cuda=True, bf16=True, unsloth=True)
-    assert choose_engine(gpu, "trl").name == "trl"
-    assert choose_engine(gpu, "unsloth").name == "unsloth"
+    assert choose_engine(GPU, "trl").name == "trl"
+    assert choose_engine(GPU, "unsloth").name == "unsloth"
     with pytest.raises(UsageError, match="--engine unsloth cannot be used: no GPU"):
-        choose_engine(dataclasses.replace(gpu, cuda=False), "unsloth")
+        choose_engine(dataclasses.replace(GPU, cuda=False), "unsloth")
     with pytest.raises(UsageError, match="not installed"):
-        choose_engine(dataclasses.replace(gpu, unsloth=False), "unsloth")
+        choose_engine(dataclasses.replace(GPU, unsloth=False), "unsloth")
 
 
-def test_unsloth_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    calls: dict[str, dict] = {}
-
-    class FastLanguageModel:
-        @staticmethod
-        def from_pretrained(**arguments: Any) -> tuple[Any, None]:
-            calls["load"] = arguments
-            return AutoModelForCausalLM.from_pretrained(arguments["model_name"]), None
-
-        @staticmethod
-        def get_peft_model(model: Any, **arguments: Any) -> Any:
-            calls["adapt"] = arguments
-            return model
-
-    fake = types.ModuleType("unsloth")
-    fake.FastLanguageModel = FastLanguageModel  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "unsloth", fake)
-    machine = Machine(cuda=True, bf16=True, unsloth=True)
-    settings = TrainSettings(rank=4, alpha=7, dropout=0.25, seed=9, sequence_length=2000)
-    base = tiny_llama(tmp_path / "model")
-    load_with_adapter(choose_engine(machine), base, settings, choose_precision(machine), cuda=True)
-    assert calls["load"]["model_name"] == str(base.path)
-    assert calls["load"]["max_seq_length"] == 2000
-    assert calls["load"]["dtype"] == torch.bfloat16
-    adapt = calls["adapt"]
-    assert (adapt["r"], adapt["lora_alpha"], adapt["lora_dropout"]) == (4, 7, 0.25)
-    assert adapt["random_state"] == 9
-    assert adapt["target_modules"] == LLAMA_LINEAR
+@pytest.mark.parametrize(
+    "can",
+    [
+        {},
+        {"method": "qlora"},
+        {"rslora": True, "dropout": 0.1, "rank": 64},
+        {"target_modules": ("attention",)},
+        {"gradient_checkpointing": False},
+    ],
+)
+def test_auto_takes_unsloth_for_what_it_can_do(can: dict[str, Any]) -> None:
+    assert choose_engine(GPU, "auto", TrainSettings(**can)).name == "unsloth"
 
 
-LLAMA_LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+@pytest.mark.parametrize(
+    ("cannot", "reason"),
+    [
+        ({"method": "full"}, "--method full"),
+        ({"method": "dora"}, "--method dora"),
+        ({"method": "qlora8"}, "8 bits"),
+        ({"from_scratch": "tiny.yaml"}, "models that there are already"),
+        ({"split_model": True}, "split"),
+        ({"rope_scaling": "auto"}, "positions"),
+        ({"extra_tokens": ("Frankenstein",)}, "new tokens"),
+        ({"precision": "fp32"}, "16 bits only"),
+    ],
+)
+def test_auto_says_why_not_and_asking_for_it_is_refused(
+    cannot: dict[str, Any], reason: str
+) -> None:
+    settings = TrainSettings(**cannot)
+    chosen = choose_engine(GPU, "auto", settings)
+    assert chosen.name == "trl"
+    assert reason in chosen.reason
+    with pytest.raises(UsageError, match="--engine unsloth cannot be used: unsloth") as caught:
+        choose_engine(GPU, "unsloth", settings)
+    assert reason in str(caught.value)
 
 
-def test_a_new_adapter_is_float32_on_all_linear_layers_and_changes_nothing(tmp_path: Path) -> None:
-    base = tiny_llama(tmp_path / "model")
-    machine = Machine(cuda=False, bf16=True, unsloth=False)
-    model = load_with_adapter(
-        choose_engine(machine), base, TrainSettings(rank=4), choose_precision(machine), cuda=False
-    )
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
-    assert {p.dtype for p in trained.values()} == {torch.float32}
-    assert {p.dtype for p in frozen.values()} == {torch.bfloat16}
-    assert {n.split(".")[-4] for n in trained} == set(LLAMA_LINEAR)
-
-    ids = torch.tensor([[5, 6, 7]])
-    plain = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.bfloat16)
-    with torch.no_grad():
-        assert torch.equal(model(ids).logits, plain(ids).logits)
+@pytest.fixture
+def flash_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.machinery.ModuleSpec("flash_attn", None)
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: spec)
 
 
-def test_the_linear_layers_of_an_architecture_with_names_of_its_own_are_found() -> None:
-    config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20, n_positions=16)
-    assert linear_names(GPT2LMHeadModel(config)) == ["c_attn", "c_fc", "c_proj"]
+@pytest.mark.usefixtures("flash_attention")
+def test_flash_attention_is_used_only_where_it_keeps_packed_documents_apart() -> None:
+    apart = TrainSettings(micro_batch_size=1)
+    assert choose_attention(apart, BF16, cuda=True).name == "flash_attention_2"
+    together = TrainSettings(micro_batch_size=2)
+    for settings in (together, TrainSettings()):  # None: as many as memory takes
+        chosen = choose_attention(settings, BF16, cuda=True)
+        assert chosen.name == "sdpa"
+        assert "--micro-batch-size 1" in chosen.reason
+    unpacked = dataclasses.replace(together, packing=False)
+    assert choose_attention(unpacked, BF16, cuda=True).name == "flash_attention_2"
+
+
+@pytest.mark.usefixtures("flash_attention")
+def test_flash_attention_needs_a_gpu_and_16_bits() -> None:
+    settings = TrainSettings(micro_batch_size=1)
+    assert choose_attention(settings, BF16, cuda=False).reason == "flash-attn needs a GPU"
+    float32 = choose_attention(settings, Precision("float32", ""), cuda=True)
+    assert float32.reason == "flash-attn computes in 16 bits only"
+
+
+def test_without_flash_attention_it_is_torchs_own() -> None:
+    chosen = choose_attention(TrainSettings(micro_batch_size=1), BF16, cuda=True)
+    assert (chosen.name, chosen.reason) == ("sdpa", "flash-attn is not installed")
 
 
 def test_this_machine_can_be_looked_at() -> None:
     machine = Machine.detect()
     assert machine.cuda == torch.cuda.is_available()
+    assert machine.gpus == torch.cuda.device_count()
     assert isinstance(machine.bf16, bool)

@@ -1,65 +1,104 @@
-"""metrics.jsonl is whole at every moment, NaN stops the run, loss.png is a picture."""
+"""metrics.jsonl keeps training, evaluations and incidents apart; old files are still read."""
 
-import io
 import json
 import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
 from pipeline.training.metrics import (
     HeldOut,
-    MetricsWriter,
     Point,
-    plot_loss,
+    SpikeWatch,
+    check_finite,
+    read_held_out,
     read_metrics,
     smoothed,
 )
 
 
-def test_each_record_is_a_line_on_the_disk_at_once(tmp_path: Path) -> None:
-    now = [100.0]
-    told: list[tuple[float, str]] = []
+def test_a_file_of_an_older_version_or_a_newer_one_is_still_read(tmp_path: Path) -> None:
+    old = {
+        "step": 1, "loss": 3.5, "learning_rate": 1e-4, "tokens": 9, "seconds": 2.0,
+        "tokens_per_second": 4.5,
+    }  # fmt: skip
     path = tmp_path / "metrics.jsonl"
-    with path.open("w") as file:
-        writer = MetricsWriter(file, lambda n, note="": told.append((n, note)), lambda: now[0])
-        now[0] = 110.0
-        writer.start()
-        now[0] = 112.0
-        writer.log(
-            1,
-            {"loss": 3.5, "learning_rate": 1e-4, "num_input_tokens_seen": 1000.0, "grad_norm": 1.0},
-        )
-        writer.step_done()
-        assert len(path.read_text().splitlines()) == 1
-        now[0] = 116.0
-        writer.log(2, {"loss": 3.25, "learning_rate": 2e-4, "num_input_tokens_seen": 3000.0})
-        writer.log(2, {"train_runtime": 6.0, "train_loss": 3.4})
-    points = read_metrics(path)
-    assert points == writer.points
-    assert points == [
-        Point(1, 3.5, 1e-4, 1000, 2.0, 500.0),
-        Point(2, 3.25, 2e-4, 3000, 6.0, 500.0),
+    path.write_text(json.dumps(old) + "\n" + json.dumps(old | {"step": 2, "mood": "good"}) + "\n")
+    assert read_metrics(path) == [
+        Point(1, 3.5, 1e-4, 9, 2.0, 4.5),
+        Point(2, 3.5, 1e-4, 9, 2.0, 4.5),
     ]
-    assert told == [(1, "loss 3.500, 500 tokens/s")]
-    assert set(json.loads(path.read_text().splitlines()[0])) == {
-        "step",
-        "loss",
-        "learning_rate",
-        "tokens",
-        "seconds",
-        "tokens_per_second",
-    }
+    assert read_held_out(path) == []
 
 
-@pytest.mark.parametrize("logs", [{"loss": math.nan}, {"loss": 1.0, "grad_norm": math.inf}])
-def test_a_loss_or_gradient_that_is_no_number_stops_the_run(logs: dict[str, float]) -> None:
-    file = io.StringIO()
-    writer = MetricsWriter(file, lambda n, note="": None)
-    with pytest.raises(PipelineError, match="Training broke at step 7"):
-        writer.log(7, {"learning_rate": 1.0, "num_input_tokens_seen": 5, **logs})
-    assert file.getvalue() == ""
+def test_evaluations_and_incidents_are_no_training_points(tmp_path: Path) -> None:
+    point = Point(1, 3.5, 1e-4, 9, 2.0, 4.5, grad_norm=0.5, memory=7, waited=0.1, mfu=0.4)
+    lines = [
+        {"step": 0, "start": {"memory": 5}},
+        {"step": 0, "held_out": {"loss": 3.0, "bits_per_byte": 1.2, "seconds": 1.0}},
+        point.as_dict(),
+        {"step": 1, "spike": {"loss": 9.0, "usual": 3.0}},
+        {"step": 1, "held_out": {"loss": 2.9, "bits_per_byte": 1.1}},
+    ]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_metrics(path) == [point]
+    assert read_held_out(path) == [HeldOut(0, 3.0, 1.2), HeldOut(1, 2.9, 1.1)]
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "held_out"\n')
+    with pytest.raises(PipelineError, match=r"metrics\.jsonl:1 is not a JSON object"):
+        read_metrics(path)
+
+
+def test_what_breaks_a_run_names_the_last_good_weights() -> None:
+    check_finite("loss", 3.0, 7)
+    with pytest.raises(PipelineError, match="nothing was saved"):
+        check_finite("loss", math.nan, 7)
+    with pytest.raises(PipelineError, match=r"the gradient is inf.*weights: run/best"):
+        check_finite("grad_norm", math.inf, 7, "run/best")
+
+
+def noisy(n: int, level: float = 3.0) -> list[float]:
+    return [level + 0.15 * math.sin(7.3 * i) for i in range(n)]
+
+
+def test_a_spike_is_told_once_with_what_is_usual() -> None:
+    watch = SpikeWatch()
+    assert [watch.look(loss) for loss in noisy(40)] == [None] * 40
+    usual = watch.look(6.0)
+    assert usual == pytest.approx(3.0, abs=0.1)
+    assert watch.look(5.5) is None, "still the same spike"
+    assert [watch.look(loss) for loss in noisy(10)] == [None] * 10
+    assert watch.look(6.0) is not None, "another one"
+
+
+def test_a_new_level_that_stays_is_told_once() -> None:
+    watch = SpikeWatch()
+    told = [watch.look(loss) for loss in [*noisy(40), *noisy(100, level=6.0)]]
+    assert sum(usual is not None for usual in told) == 1
+
+
+def test_a_jump_of_less_than_a_fifth_is_no_spike_however_quiet_the_loss_was() -> None:
+    watch = SpikeWatch()
+    assert [watch.look(loss) for loss in [*[3.0] * 40, 3.59]] == [None] * 41
+    assert watch.look(3.61) is not None
+
+
+@given(st.lists(st.floats(0.1, 3.0), max_size=7), st.floats(0, 100))
+def test_little_is_known_of_the_first_losses(losses: list[float], then: float) -> None:
+    watch = SpikeWatch()
+    assert all(watch.look(loss) is None for loss in [*losses, then])
+
+
+def test_a_curve_that_falls_fast_has_no_spikes() -> None:
+    watch = SpikeWatch()
+    assert all(watch.look(10 * math.exp(-i / 30) + x) is None for i, x in enumerate(noisy(200, 2)))
 
 
 def test_smoothing_keeps_a_level_and_does_not_lag() -> None:
@@ -69,16 +108,4 @@ def test_smoothing_keeps_a_level_and_does_not_lag() -> None:
     noisy = [1.0 + (-1) ** i for i in range(100)]
     assert max(abs(value - 1) for value in smoothed(noisy)[10:90]) < 0.05
     assert smoothed([]) == []
-
-
-@pytest.mark.parametrize("n", [1, 40])
-def test_the_picture_is_a_png_of_a_readable_size(tmp_path: Path, n: int) -> None:
-    points = [Point(i + 1, 3.5 - i / 100, 1e-4, 100 * i, i, 100) for i in range(n)]
-    held_out = [HeldOut(0, 3.4, 1.2), HeldOut(n, 3.2, 1.15)]
-    path = tmp_path / "loss.png"
-    plot_loss(points, held_out, r"$\undefined$ \books & more", path)
-    data = path.read_bytes()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    assert (width, height) == (1350, 750)
-    assert len(data) > 10_000
+    assert smoothed([4.0]) == pytest.approx([4.0])

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.training.settings import TrainSettings, context_length, parse_mix, plan
+from pipeline.training.methods import METHODS
+from pipeline.training.settings import (
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULERS,
+    TrainSettings,
+    context_length,
+)
+
+
+def with_option(name: str, value: Any) -> TrainSettings:
+    return TrainSettings(**{name: value})
 
 
 def test_the_defaults_make_sense() -> None:
@@ -22,6 +33,8 @@ def test_the_defaults_make_sense() -> None:
         ("max_steps", -1),
         ("epochs", 0),
         ("epochs", math.inf),
+        ("tokens", 0),
+        ("method", "lora4"),
         ("learning_rate", 0.0),
         ("learning_rate", -1e-4),
         ("learning_rate", math.nan),
@@ -31,25 +44,94 @@ def test_the_defaults_make_sense() -> None:
         ("dropout", -0.1),
         ("sequence_length", 2),
         ("batch_size", 0),
-        ("gradient_accumulation", 0),
+        ("batch_tokens", 0),
+        ("micro_batch_size", 0),
         ("warmup", -0.1),
+        ("warmup", math.nan),
         ("scheduler", "cosin"),
-        ("engine", "unslot"),
+        ("decay", 1.0),
+        ("optimizer", "sgd"),
         ("weight_decay", -1.0),
+        ("beta2", 1.0),
+        ("max_grad_norm", 0.0),
         ("seed", -1),
+        ("precision", "int8"),
         ("eval_tokens", 0),
+        ("eval_every", -1),
         ("sample_tokens", 0),
         ("log_every", 0),
+        ("report_to", ("tensorbord",)),
+        ("price_per_hour", 0.0),
+        ("profile_steps", -1),
+        ("engine", "unslot"),
+        ("stride", 1024),
+        ("overlong", "keep"),
+        ("eos", "row"),
+        ("mix", ("novels",)),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_its_name(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match="--" + name.replace("_", "-")):
-        TrainSettings(**{name: value}).check()
+        with_option(name, value).check()
 
 
-def test_steps_and_epochs_together_are_refused() -> None:
-    with pytest.raises(UsageError, match="--max-steps or --epochs"):
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("method", tuple(METHODS)),
+        ("scheduler", SCHEDULERS),
+        ("optimizer", OPTIMIZERS),
+        ("precision", PRECISIONS),
+    ],
+)
+def test_every_name_that_is_known_is_taken_and_all_are_told(
+    name: str, known: tuple[str, ...]
+) -> None:
+    for value in known:
+        with_option(name, value).check()
+    with pytest.raises(UsageError) as error:
+        with_option(name, "other").check()
+    assert error.value.hint == f"Known: {', '.join(known)}."
+
+
+def test_two_lengths_together_are_refused() -> None:
+    with pytest.raises(UsageError, match="Give --max-steps or --epochs, not both"):
         TrainSettings(max_steps=3, epochs=1).check()
+    with pytest.raises(UsageError, match="Give --epochs or --tokens, not both"):
+        TrainSettings(tokens=3, epochs=1).check()
+
+
+def test_a_step_is_of_sequences_or_of_as_many_as_make_so_many_tokens() -> None:
+    assert TrainSettings(batch_size=3).sequences_per_step == 3
+    assert TrainSettings(batch_tokens=8192, sequence_length=1024).sequences_per_step == 8
+    assert TrainSettings(batch_tokens=5000, sequence_length=1024).sequences_per_step == 5
+    assert TrainSettings(batch_tokens=100, sequence_length=1024).sequences_per_step == 1
+
+
+def test_the_learning_rate_suits_what_is_trained_unless_it_is_given() -> None:
+    adapter, full = TrainSettings().peak_learning_rate, TrainSettings(method="full")
+    scratch = TrainSettings(from_scratch="model.json")
+    assert full.peak_learning_rate < scratch.peak_learning_rate < adapter
+    assert TrainSettings(method="full", learning_rate=3e-4).peak_learning_rate == 3e-4
+
+
+def test_alpha_is_twice_the_rank_unless_it_is_given() -> None:
+    assert TrainSettings(rank=8).lora_alpha == 16
+    assert TrainSettings(rank=8, alpha=8).lora_alpha == 8
+
+
+def test_everything_is_trained_in_full_training_and_from_scratch() -> None:
+    assert not TrainSettings().trains_everything
+    assert TrainSettings(method="full").trains_everything
+    assert TrainSettings(from_scratch="model.json").trains_everything
+
+
+def test_settings_are_recorded_as_they_are_used_in_plain_values() -> None:
+    values = TrainSettings(rank=4, mix=("a=1", "b=2")).as_dict()
+    assert json.loads(json.dumps(values)) == values
+    assert values["alpha"] == 8
+    assert values["learning_rate"] == TrainSettings().peak_learning_rate
+    assert values["mix"] == ["a=1", "b=2"]
 
 
 @pytest.mark.parametrize(
@@ -75,48 +157,3 @@ def test_a_config_that_does_not_say_or_cannot_be_read(tmp_path: Path) -> None:
         context_length(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     assert context_length(tmp_path) is None
-
-
-def test_epochs_become_steps_and_steps_become_epochs() -> None:
-    # 10 rows in batches of 4 make 3 batches, 2 of them a step: 2 steps an epoch
-    by_epochs = plan(TrainSettings(epochs=3, batch_size=4, gradient_accumulation=2), 10, 1000)
-    assert (by_epochs.steps, by_epochs.epochs, by_epochs.tokens) == (6, 3.0, 3000)
-    by_steps = plan(TrainSettings(max_steps=3, batch_size=4, gradient_accumulation=2), 10, 1000)
-    assert (by_steps.steps, by_steps.epochs, by_steps.tokens) == (3, 1.5, 1500)
-    assert plan(TrainSettings(), 10, 1000).steps == 10  # one epoch unless told otherwise
-    assert plan(TrainSettings(epochs=0.05), 10, 1000).steps == 1
-
-
-def test_a_mix_is_weights_by_the_step_from_which_they_hold() -> None:
-    mix = ("novels=0.7,letters=0.3", "500: novels = 0.2, letters=8e-1", "900:a=b:c=1,test=0")
-    assert parse_mix(mix) == {
-        0: {"novels": 0.7, "letters": 0.3},
-        500: {"novels": 0.2, "letters": 0.8},
-        900: {"a=b:c": 1.0, "test": 0.0},
-    }
-    TrainSettings(mix=mix).check()
-    assert TrainSettings(mix=mix).as_dict()["mix"] == list(mix)
-
-
-@pytest.mark.parametrize(
-    ("mix", "message"),
-    [
-        ([""], "must be NAME=WEIGHT,NAME=WEIGHT; '' is not"),
-        (["novels"], "'novels' is not"),
-        (["novels=0.7,letters"], "'letters' is not"),
-        (["novels=0.7,"], "'' is not"),
-        (["=1"], "'=1' is not"),
-        (["novels=much"], "'novels=much' is not"),
-        (["novels=-1"], "'novels=-1' is not"),
-        (["novels=nan"], "'novels=nan' is not"),
-        (["novels=inf"], "'novels=inf' is not"),
-        (["5:"], "'' is not"),
-        (["a=1,a=2"], "names 'a' twice"),
-        (["a=0,b=0"], "no weight above 0"),
-        (["a=1", "b=1"], "twice for step 0"),
-        (["a=1", "7:b=1", "07:a=1"], "twice for step 7"),
-    ],
-)
-def test_a_mix_that_makes_no_sense_is_refused(mix: list[str], message: str) -> None:
-    with pytest.raises(UsageError, match=f"--mix .*{message}"):
-        TrainSettings(mix=tuple(mix)).check()

@@ -21,8 +21,8 @@ from pipeline.training.trainer import TrainSettings, show, train
 from tests.tiny_models import tiny_llama
 
 SETTINGS = TrainSettings(
-    epochs=1, learning_rate=1e-2, rank=4, alpha=8, sequence_length=64, batch_size=2,
-    gradient_accumulation=20, eval_tokens=400, sample_tokens=5,
+    epochs=1, learning_rate=1e-2, rank=4, alpha=8, sequence_length=64, batch_size=40,
+    micro_batch_size=2, eval_tokens=400, sample_tokens=5,
 )  # fmt: skip
 PAIRS = [
     Sample(f"pair-{i}", {"prompt": f"Who is there, {i}?", "completion": " The sea." * (1 + i % 4)})
@@ -85,7 +85,7 @@ def test_the_loss_of_a_step_is_the_mean_over_the_answers_tokens(
 @pytest.mark.parametrize("kind", RECORDS)
 def test_it_learns_to_answer_and_to_stop(base: BaseModel, tmp_path: Path, kind: str) -> None:
     training, held_out = RECORDS[kind]
-    settings = dataclasses.replace(SETTINGS, epochs=25, gradient_accumulation=2)
+    settings = dataclasses.replace(SETTINGS, epochs=25, batch_size=4)
     result = train(settings, training, held_out, base, tmp_path)
     assert result.adapter.bits_per_byte < result.base.bits_per_byte / 2
     tokenizer = AutoTokenizer.from_pretrained(base.path)
@@ -112,7 +112,7 @@ def test_what_is_left_behind_says_what_it_was_trained_on(base: BaseModel, tmp_pa
     assert evaluation["chat"]["ends"] == ["</s>"]
     tokenizer = AutoTokenizer.from_pretrained(base.path)
     prompt = tokenizer.decode(evaluation["chat"]["prompt_ids"])
-    assert prompt == f"User:\n{SETTINGS.sample_prompt}</s>Assistant:\n"
+    assert prompt == f"User:\n{SETTINGS.sample_prompts[0]}</s>Assistant:\n"
     ledger = record["data"]
     assert ledger["in_rows"] + sum(ledger["dropped"].values()) == ledger["tokens"]
     assert record["trained"]["real_share_of_positions"] == round(
@@ -135,7 +135,7 @@ def test_weights_are_shares_of_what_is_trained_on_and_prompts_do_not_count(
 
     corpus = [*of("long", "who " * 20, " sea"), *of("short", "who", " the sea" * 5)]
     settings = dataclasses.replace(
-        SETTINGS, epochs=4, gradient_accumulation=1, batch_size=1, sample_tokens=1
+        SETTINGS, epochs=4, micro_batch_size=1, batch_size=1, sample_tokens=1
     )
     result = train(settings, corpus, PAIRS[20:], base, tmp_path)
     sources = yaml.safe_load((tmp_path / "run.yaml").read_text())["mixture"]["sources"]

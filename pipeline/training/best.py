@@ -1,0 +1,177 @@
+"""The best weights of a run, kept on the disk until its end.
+
+Of an adapter that is the adapter, of full training the whole model. A folder `step-...` holds
+them and bears its name only when it is whole; the one before is deleted after that, so that at any
+moment there is one to go back to.
+"""
+
+import json
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PipelineError
+from pipeline.files import TEMPORARY_PREFIX, is_disk_full, sha256_file, sync, write_json
+from pipeline.training.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = "weights.safetensors"
+MARKER = "best.json"
+_NAME = re.compile(r"step-\d+-[0-9a-f]{8}")
+
+
+class Best:
+    """The best weights in `folder`, which is this object's own; those of an earlier process count.
+
+    Raises PipelineError if what lies there is not what was saved.
+    """
+
+    step: int | None = None
+    bits_per_byte: float | None = None
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._place: Path | None = None
+        self._sha256 = ""
+        for place in self._places():
+            marker = _read_marker(place)
+            if self._is_better(marker["bits_per_byte"]):
+                self._take(place, marker)
+        self._tidy()
+
+    def offer(self, model: Any, evaluation: Evaluation) -> bool:
+        """Keep the model's trained weights if no earlier evaluation was as good; says whether.
+
+        Raises PipelineError if the disk is full.
+        """
+        bits = evaluation.score.bits_per_byte
+        if not self._is_better(bits):
+            return False
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=self._folder))
+        try:
+            marker = _save(model, temporary, evaluation.step, bits)
+            final = self._folder / f"step-{evaluation.step:08d}-{marker['sha256'][:8]}"
+            temporary.rename(final)
+            sync(self._folder)
+        except Exception as error:
+            if is_disk_full(error):
+                raise PipelineError(
+                    f"The disk is full: no room for weights in {self._folder}."
+                ) from error
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._take(final, marker)
+        self._tidy()
+        return True
+
+    def restore(self, model: Any) -> None:
+        """Put the best weights back into the model that they were saved from, bit for bit.
+
+        Raises PipelineError if there are none, they are damaged, or they are another model's.
+        """
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if self._place is None:
+            raise PipelineError(f"{self._folder} holds no weights to go back to.")
+        path = self._place / WEIGHTS
+        try:
+            is_whole = sha256_file(path) == self._sha256
+            saved = load_file(path) if is_whole else {}
+        except (OSError, SafetensorError) as error:
+            raise _damaged(path) from error
+        if not is_whole:
+            raise _damaged(path)
+        wanted = dict(_trained(model))
+        if _shapes(saved) != _shapes(wanted):
+            raise PipelineError(
+                f"The weights in {path} are not of the model that is being trained.",
+                f"Delete {self._folder} and train again.",
+            )
+        with torch.no_grad():
+            for name, tensor in wanted.items():
+                tensor.copy_(saved[name])
+
+    def _is_better(self, bits: float) -> bool:
+        return self.bits_per_byte is None or bits < self.bits_per_byte
+
+    def _take(self, place: Path, marker: dict[str, Any]) -> None:
+        self._place, self._sha256 = place, marker["sha256"]
+        self.step, self.bits_per_byte = marker["step"], marker["bits_per_byte"]
+
+    def _places(self) -> list[Path]:
+        """The whole ones, the earliest first."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(path for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
+
+    def _tidy(self) -> None:
+        """Delete all but the best, and what killed processes left."""
+        if not self._folder.is_dir():
+            return
+        unfinished = self._folder.glob(f"{TEMPORARY_PREFIX}*")
+        for path in [*self._places(), *unfinished]:
+            if path != self._place:
+                shutil.rmtree(path)
+
+
+def _save(model: Any, folder: Path, step: int, bits: float) -> dict[str, Any]:
+    """Write weights, then the marker, to the disk; returns what the marker says."""
+    from safetensors.torch import save_file
+
+    weights = folder / WEIGHTS
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _trained(model)}
+    save_file(tensors, weights)
+    weights.chmod(0o644)
+    sync(weights)
+    marker = {"step": step, "bits_per_byte": bits, "sha256": sha256_file(weights)}
+    write_json(folder / MARKER, marker)
+    folder.chmod(0o755)
+    sync(folder)
+    return marker
+
+
+def _trained(model: Any) -> "Iterator[tuple[str, torch.Tensor]]":
+    """What training changes: parameters with a gradient, and statistics that layers keep."""
+    from torch.nn.modules.batchnorm import _NormBase
+
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter
+    for prefix, module in model.named_modules():
+        if isinstance(module, _NormBase):
+            for name, buffer in module.named_buffers(prefix, recurse=False):
+                yield name, buffer
+
+
+def _shapes(tensors: "dict[str, torch.Tensor]") -> dict[str, Any]:
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _read_marker(place: Path) -> dict[str, Any]:
+    path = place / MARKER
+    try:
+        marker = json.loads(path.read_text("utf-8"))
+        step, bits, digest = marker["step"], marker["bits_per_byte"], marker["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(path) from error
+    is_sound = type(step) is int and type(bits) is float and math.isfinite(bits)
+    if not is_sound or not isinstance(digest, str):
+        raise _damaged(path)
+    return {"step": step, "bits_per_byte": bits, "sha256": digest}
+
+
+def _damaged(path: Path) -> PipelineError:
+    return PipelineError(
+        f"The best weights of the run are damaged: {path} is not what was saved.",
+        f"Delete {path.parent.parent} and train again.",
+    )

@@ -1,0 +1,215 @@
+"""Checkpoints: whole, or none at all.
+
+    checkpoint = write(folder, step=120, files=lambda path: ..., about={...})
+    found = newest(folder)        # verified; what is broken is set aside with a word
+
+A checkpoint is a directory `step-00000120`. It is written under a temporary name; its last file,
+COMPLETE.json, has the size and the sha256 of every other one; then everything is forced to the disk
+and the directory gets its name. Whatever is missing, too short or changed is found out before
+anything of it is loaded.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.console import warn
+from pipeline.errors import PipelineError
+from pipeline.files import TEMPORARY_PREFIX, is_disk_full, sha256_file, sync, write_json
+
+COMPLETE = "COMPLETE.json"
+VERSION = 1
+BROKEN = "broken-"
+_NAME = re.compile(r"step-([0-9]{8,})")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # no way out of the directory
+
+
+class Broken(Exception):
+    """A checkpoint that cannot be used; the text says why, as a clause."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was whole when it was looked at."""
+
+    path: Path
+    step: int
+    size: int  # bytes, of all files
+    about: Mapping[str, Any]  # what `write` was told
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return self.path.name
+
+
+def name_of(step: int) -> str:
+    """The name of the checkpoint of a step; names sort as steps do."""
+    return f"step-{step:08}"
+
+
+def write(
+    folder: Path, step: int, files: Callable[[Path], object], about: Mapping[str, Any]
+) -> Checkpoint:
+    """Make the checkpoint of `step` in `folder`; `files` writes what belongs to it.
+
+    One that is there already, of the same step, is replaced, and is there until it is.
+
+    Raises:
+        PipelineError: the disk is full, or cannot be written to. Nothing is left behind.
+    """
+    final = folder / name_of(step)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{final.name}-", dir=folder))
+    try:
+        files(temporary)
+        facts = {path.name: _fact(path) for path in sorted(temporary.iterdir())}
+        for name in facts:
+            sync(temporary / name)
+        record = {
+            "version": VERSION,
+            "step": step,
+            "files": facts,
+            "saved": datetime.now(UTC).isoformat(timespec="seconds"),
+            "about": dict(about),
+        }
+        write_json(temporary / COMPLETE, record)
+        sync(temporary)
+        old = _move_away(final)
+        temporary.replace(final)
+        sync(folder)
+        if old is not None:
+            shutil.rmtree(old)
+    except OSError as error:
+        missing = "the disk is full" if is_disk_full(error) else error.strerror or str(error)
+        raise PipelineError(
+            f"The checkpoint of step {step} could not be written to {folder}: {missing}.",
+            "Make room; the checkpoints before it are as they were.",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return verify(final, hashes=False)
+
+
+def _fact(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def _move_away(path: Path) -> Path | None:
+    if not path.exists():
+        return None
+    old = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}old-", dir=path.parent))
+    path.replace(old)
+    return old
+
+
+def verify(path: Path, *, hashes: bool = True) -> Checkpoint:
+    """The checkpoint in `path`, once all its files are there as they were written.
+
+    Raises Broken: it is not whole, not what it says, or of a version that is not known.
+    """
+    record = read_record(path)
+    found = {entry.name for entry in os.scandir(path)} - {COMPLETE}
+    if extra := sorted(found - record["files"].keys()):
+        raise Broken(f"{extra[0]} does not belong to it")
+    for name, fact in record["files"].items():
+        file = path / name
+        if name not in found or file.is_symlink() or not file.is_file():
+            raise Broken(f"{name} is missing")
+        if (size := file.stat().st_size) != fact["size"]:
+            raise Broken(f"{name} has {size:,} bytes and not {fact['size']:,}")
+        if hashes and sha256_file(file) != fact["sha256"]:
+            raise Broken(f"{name} is not as it was written")
+    size = sum(fact["size"] for fact in record["files"].values())
+    return Checkpoint(path, record["step"], size, record["about"])
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """COMPLETE.json of a checkpoint, with nothing in it that is not as it should be.
+
+    Raises Broken.
+    """
+    match = _NAME.fullmatch(path.name)
+    try:
+        record = json.loads((path / COMPLETE).read_bytes())
+    except FileNotFoundError:
+        raise Broken(f"{COMPLETE} is missing") from None
+    except (OSError, ValueError) as error:
+        raise Broken(f"{COMPLETE} cannot be read") from error
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        raise Broken(f"{COMPLETE} is of another version")
+    if not match or record.get("step") != int(match[1]):
+        raise Broken(f"{COMPLETE} is of step {record.get('step')}")
+    files, about = record.get("files"), record.get("about")
+    if not isinstance(files, dict) or not files or not isinstance(about, dict):
+        raise Broken(f"{COMPLETE} names no files")
+    for name, fact in files.items():
+        if not _FILE.fullmatch(name) or not _is_fact(fact):
+            raise Broken(f"{COMPLETE} has {name!r}, which is no file of a checkpoint")
+    return record
+
+
+def _is_fact(fact: Any) -> bool:
+    return (
+        isinstance(fact, dict)
+        and isinstance(fact.get("size"), int)
+        and isinstance(fact.get("sha256"), str)
+        and re.fullmatch(r"[0-9a-f]{64}", fact["sha256"]) is not None
+    )
+
+
+def listed(folder: Path) -> list[Path]:
+    """The directories in `folder` that are named as checkpoints are, the newest first."""
+    if not folder.is_dir():
+        return []
+    found = [entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name) and entry.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def whole(folder: Path, *, hashes: bool = True) -> Iterator[Checkpoint]:
+    """The checkpoints in `folder` that are whole, the newest first. Nothing is changed."""
+    for path in listed(folder):
+        try:
+            yield verify(path, hashes=hashes)
+        except Broken:
+            continue
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None.
+
+    Broken ones that are newer are set aside under another name, and it is said why.
+    """
+    for path in listed(folder):
+        try:
+            return verify(path)
+        except Broken as reason:
+            aside = set_aside(path)
+            warn(
+                f"The checkpoint {path} is broken: {reason}. It is now {aside.name}, and not used."
+            )
+    return None
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a broken checkpoint, so that it is neither used nor in the way."""
+    for n in range(1, 1000):
+        aside = path.with_name(f"{BROKEN}{path.name}" + (f"-{n}" if n > 1 else ""))
+        if not aside.exists():
+            path.replace(aside)
+            return aside
+    raise PipelineError(f"{path.parent} is full of broken checkpoints.", "Delete them.")
+
+
+def remove(path: Path) -> None:
+    """Delete a checkpoint: first its name goes, so that no half of it is ever taken for one."""
+    doomed = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}gone-", dir=path.parent))
+    path.replace(doomed)
+    shutil.rmtree(doomed)

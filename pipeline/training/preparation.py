@@ -1,0 +1,268 @@
+"""Everything about a run that is decided, and refused, before a model is loaded."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.console import say, warn
+from pipeline.corpus.examples import Shape
+from pipeline.corpus.new_tokens import Extended, extend_tokenizer
+from pipeline.corpus.token_cache import load_tokenizer
+from pipeline.corpus.tokens import choose_pad
+from pipeline.errors import UsageError
+from pipeline.scoring.bits import WINDOW_TOKENS, HasText, Window
+from pipeline.scoring.stretches import speller_of
+from pipeline.training.base_model import BaseModel
+from pipeline.training.chats import describe_chat, prompt_ids
+from pipeline.training.configs import run_context
+from pipeline.training.data import (
+    NOUNS,
+    Sample,
+    as_sample,
+    characters_of,
+    choose_schedule,
+    kind_of,
+    trained_on,
+)
+from pipeline.training.dataset import TrainingData, add_sources, training_data
+from pipeline.training.engine import Engine, Machine, Precision, choose_precision, start_engine
+from pipeline.training.held_out import held_out_windows
+from pipeline.training.length import Plan, check_batch, plan, plan_of, tokens_wanted
+from pipeline.training.libraries import quiet_libraries
+from pipeline.training.loading import check_method
+from pipeline.training.mix_option import parse_mix
+from pipeline.training.mixture import Mixture, Schedule
+from pipeline.training.optimizer import check_optimizer
+from pipeline.training.order import draw_order
+from pipeline.training.settings import TrainSettings, context_length
+from pipeline.training.yardstick import Reference, Yardstick
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Samples to train on and those held out, and how sources are mixed."""
+
+    kind: Shape
+    training: list[Sample]
+    held_out: list[Sample]
+    schedule: Schedule | None
+    everything: list[Sample]
+
+    @property
+    def without_share(self) -> list[Sample]:
+        """What is neither trained on nor held out."""
+        used = {id(sample) for sample in (*self.training, *self.held_out)}
+        return [sample for sample in self.everything if id(sample) not in used]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that could begin. `order` has the sequences of the whole run."""
+
+    settings: TrainSettings
+    base: BaseModel
+    tokenizer: "PreTrainedTokenizerBase"
+    extended: Extended
+    padding: tuple[int, str]  # the id, and why this one
+    held_out: list[Window]
+    base_held_out: list[Window]  # the same text in the base's own tokens
+    sources: dict[str, str | None]  # of what is held out, by document
+    prompts: list[str | list[int]]  # to go on from; in a chat template they are token ids
+    chat: dict[str, Any] | None  # of the template, where there is one; see `describe_chat`
+    data: TrainingData
+    mixture: Mixture | None
+    order: list[int]
+    length: Plan
+    machine: Machine
+    engine: Engine
+    precision: Precision
+
+
+def choose(
+    settings: TrainSettings,
+    train_documents: Iterable[HasText | Sample],
+    validation_documents: Iterable[HasText | Sample],
+    base: BaseModel,
+) -> Chosen:
+    """What can be known and refused before anything heavy is loaded.
+
+    Raises UsageError and PipelineError as `trainer.train` says.
+    """
+    settings.check()
+    check_batch(settings)
+    check_optimizer(settings)
+    settings.check_against(base.path)
+    training = [as_sample(document) for document in train_documents]
+    held_out = [as_sample(document) for document in validation_documents]
+    kind = kind_of([*training, *held_out])
+    if settings.chat_template and kind != "chat":
+        raise UsageError("--chat-template is for chats, and there are none to train on.")
+    schedule = choose_schedule(training, held_out, parse_mix(settings.mix))
+    return Chosen(kind, trained_on(training, schedule), held_out, schedule, [*training, *held_out])
+
+
+def tokenize(
+    settings: TrainSettings,
+    chosen: Chosen,
+    tokenizer_path: Path,
+    engine: Engine,
+    tokens_dir: Path,
+    jobs: int,
+) -> TrainingData:
+    """The sequences to train on."""
+    # unsloth's own attention does not look at positions: packed documents would see each other.
+    packing = settings.packing and engine.name != "unsloth"
+    return training_data(
+        chosen.training, tokenizer_path, settings, tokens_dir, jobs=jobs, packing=packing,
+        weighted=chosen.schedule is not None, kind=chosen.kind,
+    )  # fmt: skip
+
+
+def prepare(
+    settings: TrainSettings, chosen: Chosen, base: BaseModel, tokens_dir: Path, jobs: int
+) -> Prepared:
+    """Decide everything, and put the data into sequences. Raises as `trainer.train` says."""
+    machine = Machine.detect()
+    engine = start_engine(machine, settings)  # before anything imports transformers
+    quiet_libraries()
+    precision = choose_precision(machine, settings.precision)
+    check_method(settings, base.path, machine)
+    extended = extend_tokenizer(base.path, settings.extra_tokens, tokens_dir.parent / "tokenizers")
+    tokenizer = load_tokenizer(extended.path)
+    held_out = _windows(settings, chosen, base, tokenizer)
+    base_held_out = held_out
+    if extended.new:
+        base_held_out = _same_bytes(settings, chosen, base, tokenizer, held_out)
+    data = tokenize(settings, chosen, extended.path, engine, tokens_dir, jobs)
+    add_sources(data.ledger, chosen.everything, chosen.held_out, chosen.without_share)
+    chat, prompts = None, list[str | list[int]](settings.sample_prompts)
+    if data.kind == "chat":
+        template = settings.chat_template
+        chat = describe_chat(tokenizer, template, settings.sample_prompts[0])
+        prompts = [prompt_ids(tokenizer, template, text) for text in settings.sample_prompts]
+    mixture = _mixture(settings, chosen.schedule, data)
+    order, length = _order(settings, mixture, data)
+    _say_what_is_not_read(mixture, length, chosen)
+    return Prepared(
+        settings=settings, base=base, tokenizer=tokenizer, extended=extended,
+        padding=choose_pad(tokenizer), held_out=held_out, base_held_out=base_held_out,
+        sources={sample.id: sample.collection for sample in chosen.held_out}, prompts=prompts,
+        chat=chat, data=data, mixture=mixture, order=order, length=length, machine=machine,
+        engine=engine, precision=precision,
+    )  # fmt: skip
+
+
+def _windows(
+    settings: TrainSettings, chosen: Chosen, base: BaseModel, tokenizer: "PreTrainedTokenizerBase"
+) -> list[Window]:
+    context = context_length(base.path)
+    if settings.from_scratch:
+        context = run_context(settings, base.path)
+    return held_out_windows(
+        tokenizer, chosen.held_out, chosen.kind, settings.chat_template,
+        length=min(WINDOW_TOKENS, context or WINDOW_TOKENS), max_tokens=settings.eval_tokens,
+    )  # fmt: skip
+
+
+def _same_bytes(
+    settings: TrainSettings,
+    chosen: Chosen,
+    base: BaseModel,
+    tokenizer: "PreTrainedTokenizerBase",
+    held_out: list[Window],
+) -> list[Window]:
+    """Windows over the very bytes of `held_out`, in the base's own tokens."""
+    own = load_tokenizer(base.path)
+    yardstick = Yardstick(
+        chosen.held_out, chosen.kind, tokens=settings.eval_tokens,
+        template=settings.chat_template, reference=Reference(tokenizer, held_out),
+    )  # fmt: skip
+    return yardstick.windows(speller_of(own), context_length(base.path), own)
+
+
+def _mixture(
+    settings: TrainSettings, schedule: Schedule | None, data: TrainingData
+) -> Mixture | None:
+    """The sources by their shares of the tokens trained on: what one has of prompts is no share."""
+    if schedule is None:
+        return None
+    return Mixture(
+        schedule, data.trained, data.collections, settings.seed, settings.sequences_per_step
+    )
+
+
+def _order(
+    settings: TrainSettings, mixture: Mixture | None, data: TrainingData
+) -> tuple[list[int], Plan]:
+    """The sequences of the whole run, and its length."""
+    if mixture is None:
+        length = plan(settings, len(data.sequences), data.tokens, sum(data.trained))
+        sequences = round(length.epochs * len(data.sequences))
+        return draw_order(len(data.sequences), sequences, settings.seed), length
+    tokens = tokens_wanted(settings, mixture.tokens)
+    order = mixture.take(steps=settings.max_steps, tokens=tokens)
+    trained = sum(mixture.lengths[i] for i in order)
+    steps = len(order) // mixture.rows_per_step
+    read = sum(data.lengths[i] for i in order)
+    return order, plan_of(settings, steps, trained / mixture.tokens, read, trained)
+
+
+def _say_what_is_not_read(mixture: Mixture | None, length: Plan, chosen: Chosen) -> None:
+    if mixture is None:
+        return
+    for start, _ in mixture.schedule.stages:
+        if start >= length.steps:
+            steps = many(length.steps, "step")
+            warn(f"The weights from step {start} on are never used: the run has {steps}.")
+    left_out: dict[str | None, list[Sample]] = {}
+    for sample in chosen.without_share:
+        left_out.setdefault(sample.collection, []).append(sample)
+    for name, samples in left_out.items():
+        size = f"{many(len(samples), NOUNS[chosen.kind])}, {characters_of(samples):,} characters"
+        say(f"--mix leaves out {name!r}: {size}.")
+    weighted = {sample.collection: sample.weight for sample in chosen.held_out}
+    for name, weight in weighted.items():
+        if weight and name not in mixture.collections and name not in left_out:
+            warn(f"The source {name!r} is held out entirely: nothing of it is trained on.")
+
+
+def announce(run: Prepared) -> None:
+    """Say what is going to be trained on, for how long, and with what."""
+    data, ledger = run.data, run.data.ledger
+    noun = NOUNS[data.kind]
+    rows = many(ledger["rows"], "row")
+    if data.packed and len(data.sequences) < ledger["rows"]:
+        rows += f", packed into {many(len(data.sequences), 'sequence')}"
+    say(
+        f"Train: {many(data.examples, noun)}, {ledger['characters']:,} characters, "
+        f"{ledger['tokens']:,} tokens, {ledger['trained']:,} of them trained on, in {rows}; "
+        f"{100 * ledger['real_share']:.1f} % of the positions are tokens. Held out: "
+        f"{sum(w.predicted for w in run.held_out):,} tokens of "
+        f"{many(len({w.document for w in run.held_out}), noun)}."
+    )
+    if run.settings.extra_tokens:
+        asked = many(len(run.settings.extra_tokens), "extra token")
+        say(f"{asked}: {len(run.extended.new):,} new to the tokenizer, which has them all now.")
+    if run.settings.packing and not data.packed:
+        say(f"Not packed: {run.engine.name} would let documents in one sequence see each other.")
+    say(f"{run.length.describe()}.")
+    for note in run.length.notes():
+        say(note)
+    what = "a new model" if run.settings.from_scratch else run.settings.method
+    say(
+        f"Method: {what}, learning rate {run.settings.peak_learning_rate:g}, with "
+        f"{run.engine.name} ({run.engine.reason}) in {run.precision.name} "
+        f"({run.precision.reason})."
+    )
+    if run.mixture:
+        readings = run.mixture.readings(run.order)
+        say(f"Mixture: {'; '.join(map(str, readings))}.")
+
+
+def many(n: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -1,0 +1,259 @@
+"""The remote copy of a run: which checkpoints are complete there, and who owns it.
+
+What counts is the marker of a checkpoint and the files that are listed beside it. The registry only
+helps to find what a listing does not show yet.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pipeline.errors import PipelineError, UsageError
+from pipeline.storage.writing import RemoteFolder, TooLarge, Trouble
+from pipeline.training.checkpoints import COMPLETE, Broken
+from pipeline.training.remote_registry import (
+    LARGEST_JSON,
+    LARGEST_TERM,
+    REGISTRY,
+    SESSIONS,
+    Name,
+    Registry,
+    RemoteCheckpoint,
+    Session,
+    read_marker,
+    read_registry,
+    read_session,
+    write_registry,
+    write_session,
+)
+
+_LEASE_TRIES = 5
+_MARKER_TRIES = 3
+_HINTS = 20  # checkpoints that are looked for although only the registry has them
+
+T = TypeVar("T")
+Ask = Callable[[Callable[[], Any]], Any]
+
+
+class Superseded(PipelineError):
+    """A later session writes to the same place: this one has to stop."""
+
+
+def once(question: Callable[[], T]) -> T:
+    """Ask, and leave trying again to the caller."""
+    return question()
+
+
+class RemoteRun:
+    """One run below one address. `ask` says how often a request is tried.
+
+    `look` first; what it saw is what the other methods go by. All of them raise PipelineError.
+    """
+
+    def __init__(self, folder: RemoteFolder, ask: Ask = once) -> None:
+        self.folder = folder
+        self.run: str | None = None
+        self.session: Session | None = None
+        self._has_lease = False
+        self.ask = ask
+        self._sizes: Mapping[str, int] = {}
+        self._known: dict[Name, RemoteCheckpoint] = {}
+        self._hints: dict[Name, RemoteCheckpoint] = {}
+
+    def follow(self, other: "RemoteRun") -> None:
+        """Be of the same session, and know what it knows."""
+        self.run, self.session, self._has_lease = other.run, other.session, other._has_lease
+        self._sizes, self._known, self._hints = other._sizes, {**other._known}, {**other._hints}
+
+    # --- what there is ------------------------------------------------------------------------
+
+    def look(self) -> Registry | None:
+        """List what there is. Returns the registry, None if there is none or it is damaged."""
+        self._sizes = self.ask(self.folder.sizes)
+        registry = None
+        with suppress(Trouble):  # an index that cannot be read is one that is not there
+            registry = read_registry(self.ask(lambda: self.folder.read(REGISTRY, LARGEST_JSON)))
+        self._hints = {found.name: found for found in registry.checkpoints} if registry else {}
+        return registry
+
+    def marked(self) -> list[Name]:
+        """The checkpoints whose marker is listed, the newest first."""
+        found = (Name.parse(path.removesuffix(f"/{COMPLETE}")) for path in self._sizes)
+        return sorted(name for name in found if name is not None and self._is_marked(name))[::-1]
+
+    def _is_marked(self, name: Name) -> bool:
+        return name.marker in self._sizes
+
+    def partial(self) -> list[Name]:
+        """The checkpoints of which files are listed, and no marker."""
+        folders = {path.partition("/")[0] for path in self._sizes if "/" in path}
+        found = {Name.parse(folder) for folder in folders}
+        return sorted(name for name in found if name is not None and not self._is_marked(name))
+
+    def complete(self) -> Iterator[RemoteCheckpoint]:
+        """The complete checkpoints, the newest first: marker read, all files there in full."""
+        listed = self.marked()
+        unlisted = sorted(self._hints.keys() - set(listed), reverse=True)[:_HINTS]
+        for name in sorted([*listed, *unlisted], reverse=True):
+            found = self.read(name)
+            if found is not None:
+                yield found
+
+    def newest(self) -> RemoteCheckpoint | None:
+        """The newest complete checkpoint."""
+        return next(self.complete(), None)
+
+    def read(self, name: Name) -> RemoteCheckpoint | None:
+        """A checkpoint by its marker, if it is complete."""
+        found = self._known.get(name) or self._marker(name)
+        if found is None:
+            return None
+        if not all(self._size(f"{name}/{fact.path}") == fact.size for fact in found.files):
+            return None
+        self._known[name] = found
+        return found
+
+    def _marker(self, name: Name) -> RemoteCheckpoint | None:
+        """The marker of a checkpoint, if it is there and makes sense."""
+        for _ in range(_MARKER_TRIES):
+            try:
+                data = self.ask(lambda: self.folder.read(name.marker, LARGEST_JSON))
+                return read_marker(data, name)
+            except Broken:
+                continue  # it may be so there, or only have come so
+            except Trouble as trouble:
+                if trouble.missing or isinstance(trouble, TooLarge):
+                    return None
+                raise
+        return None
+
+    def _size(self, path: str) -> int | None:
+        listed = self._sizes.get(path)
+        return listed if listed is not None else self.ask(lambda: self.folder.size(path))
+
+    # --- the owner ----------------------------------------------------------------------------
+
+    def owner(self) -> Session | None:
+        """The last session that began, of those listed."""
+        return _last(map(Session.parse, self._sizes))
+
+    def begin(self, run: str | None, *, by_hand: bool = False) -> None:
+        """Become the owner of the run. Raises UsageError if the place is another run's.
+
+        Two that begin at the same moment may take the same number, so one looks again. `by_hand`
+        leaves the owner what it is: a copy made by hand must not stop a machine that trains.
+        """
+        registry = self.look()
+        if by_hand:
+            owner = self.owner()
+            self.run = self._agreed(run, owner, registry)
+            self.session = Session(owner.term if owner else 1, secrets.token_hex(4))
+            return
+        for _ in range(_LEASE_TRIES):
+            owner = _last([self.owner(), registry.owner if registry else None])
+            if self.session is not None and owner == self.session:
+                return
+            if self.session is None:
+                self.run = self._agreed(run, owner, registry)
+            names = [*self.marked(), *self.partial(), *self._hints]
+            term = 1 + max([owner.term if owner else 0, *(name.by.term for name in names)])
+            session = Session(min(term, LARGEST_TERM), secrets.token_hex(4))
+            note = write_session(session, self.run or "")
+            self.ask(lambda: self.folder.put({session.path: note}))  # noqa: B023
+            self.session, self._has_lease = session, True
+            self._sizes = {**self.ask(self.folder.sizes), session.path: len(note)}
+        raise Superseded(f"Several machines begin to write to {self.folder.shown} at once.")
+
+    def _agreed(self, run: str | None, owner: Session | None, registry: Registry | None) -> str:
+        """The id of the run: the one that is there, else the one given, else a new one."""
+        there = registry.run if registry else None
+        if owner is not None:
+            with suppress(Trouble):
+                told = self.ask(lambda: self.folder.read(owner.path, LARGEST_JSON))
+                there = read_session(told)["run"] or there
+        if run and there and run != there and self.newest() is not None:
+            raise UsageError(
+                f"{self.folder.shown} has checkpoints of another run ({there}, and this is {run}).",
+                "Give another --sync-to: one address holds one run.",
+            )
+        return run or there or secrets.token_hex(8)
+
+    def check_owner(self) -> None:
+        """Raises Superseded if another session has begun since this one did."""
+        if self.session is None or not self._has_lease:
+            return
+        listed = self.ask(lambda: self.folder.sizes(SESSIONS))
+        owner = _last([self.session, *map(Session.parse, listed)])
+        if owner is not None and owner != self.session:
+            raise Superseded(
+                f"Another machine continues this run and writes to {self.folder.shown} "
+                f"(session {owner.session}); nothing more is sent there from here.",
+                "Stop one of the two. The next start takes the newest checkpoint of both.",
+            )
+
+    # --- deleting, and the registry -----------------------------------------------------------
+
+    def delete(self, name: Name) -> None:
+        """Delete a checkpoint: first its marker, so that no half of it is ever taken for one."""
+        self._known.pop(name, None)
+        self._hints.pop(name, None)
+        self.ask(lambda: self.folder.delete([name.marker]))
+        if self.ask(lambda: self.folder.size(name.marker)) is not None:
+            raise Trouble(
+                f"{self.folder.shown}/{name.marker} was deleted and is still there.", passes=True
+            )
+        rest = self.ask(lambda: self.folder.sizes(str(name)))
+        for group in self.folder.groups(sorted(rest)):
+            self.ask(lambda: self.folder.delete(group))  # noqa: B023
+        gone = {name.marker, *rest}
+        self._sizes = {path: size for path, size in self._sizes.items() if path not in gone}
+
+    def delete_partial(self, name: Name) -> None:
+        """Delete what an upload left that was broken off, unless it is complete after all."""
+        if self.ask(lambda: self.folder.size(name.marker)) is None:
+            self.delete(name)
+
+    def save_registry(self) -> None:
+        """Write what there is into the registry; what is not known yet is read."""
+        entries = []
+        for name in self.marked():
+            found = self._known.get(name) or self._hint(name) or self.read(name)
+            if found is not None:
+                entries.append(found)
+        owner = self.session if self._has_lease else self.owner()
+        data = write_registry(self.run, owner, entries, self.partial())
+        self.ask(lambda: self.folder.put({REGISTRY: data}))
+
+    def _hint(self, name: Name) -> RemoteCheckpoint | None:
+        """What the registry says of a checkpoint, if its files are listed with those sizes."""
+        found = self._hints.get(name)
+        if found is None:
+            return None
+        agreed = all(self._sizes.get(f"{name}/{fact.path}") == fact.size for fact in found.files)
+        return found if agreed else None
+
+    def read_again(self, name: Name) -> RemoteCheckpoint | None:
+        """The same as `read`, but what was read before is forgotten."""
+        self._known.pop(name, None)
+        return self.read(name)
+
+    def arrived(self, found: RemoteCheckpoint) -> None:
+        """Take note of a checkpoint that was just sent, which a listing may not show yet."""
+        self._known[found.name] = found
+        there = {f"{found.name}/{fact.path}": fact.size for fact in found.files}
+        self._sizes = {**self._sizes, **there, found.name.marker: len(found.marker)}
+
+    def sources(self) -> dict[str, str]:
+        """Files that may already have some content: sha256 -> name. To be checked."""
+        known = {**self._hints, **self._known}
+        return {
+            fact.sha256: f"{name}/{fact.path}"
+            for name, found in sorted(known.items())
+            for fact in found.files
+            if self._sizes.get(f"{name}/{fact.path}") == fact.size
+        }
+
+
+def _last(sessions: Iterable[Session | None]) -> Session | None:
+    return max((session for session in sessions if session is not None), default=None)

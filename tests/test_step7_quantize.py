@@ -1,0 +1,71 @@
+"""Whatever way a model was trained, what stage 7 makes of it is the model that was trained."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UsageError
+from pipeline.step6_train import train
+from pipeline.step7_quantize import quantize
+from pipeline.training.base_model import BaseModel
+from tests.tiny_models import TALE, tiny_llama_smollm
+
+SHORT: dict[str, Any] = {
+    "sequence_length": 128, "max_steps": 12, "eval_tokens": 300, "sample_tokens": 2, "jobs": 1,
+    "eval_every": 0, "learning_rate": 1e-2,
+}  # fmt: skip
+NAMES = "Nyarlathotep"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    return tiny_llama_smollm(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
+    rows = [{"text": f"{n}. {NAMES} came. {TALE}" * 3} for n in range(20)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "dora", "rslora": True, "extra_tokens": "names.txt", "rope_scaling": "linear:2"},
+        {"method": "qlora", "target_modules": ["q_proj", "v_proj"]},
+        {"method": "full", "learning_rate": 2e-3},
+        {"from_scratch": "scratch.json"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values()))[:40],
+)
+def test_the_gguf_is_the_model_that_was_trained_and_needs_no_option(
+    base: BaseModel, texts: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    names, scratch = tmp_path / "names.txt", tmp_path / "scratch.json"
+    names.write_text(f"{NAMES}\n")
+    config = json.loads((base.path / "config.json").read_text())
+    config |= {"num_hidden_layers": 1}
+    scratch.write_text(json.dumps(config))
+    files = {"names.txt": str(names), "scratch.json": str(scratch)}
+    options = {name: files.get(str(value), value) for name, value in options.items()}
+    data = tmp_path / "data"
+    train(data, base_model=str(base.path), dataset=str(texts), **{**SHORT, **options})
+    quantize(data, quantization=["f16"])
+    proof = json.loads((data / "7_gguf" / "proof.json").read_text())
+    (file,) = proof["files"].values()
+    bits = proof["evaluation"]["bits_per_byte"]
+    assert bits["adapter"] < bits["base"] - 0.05, "it learned something"
+    # One rounding of a model this small is worth more than of a large one, and what was trained on
+    # a base in 4 bits is merged into the 16 bits that these were made of.
+    tolerance = 0.15 if options.get("method") == "qlora" else 0.03
+    assert file["bits_per_byte"] == pytest.approx(bits["adapter"], abs=tolerance)
+
+
+def test_a_memory_limit_must_be_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--max-memory must be above 0"):
+        quantize(tmp_path, max_memory=0)

@@ -1,0 +1,181 @@
+"""How long a run is, in every unit and in time."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import UsageError
+from pipeline.training.length import (
+    Plan,
+    check_batch,
+    estimated_seconds,
+    plan,
+    plan_of,
+    remaining,
+    spoken,
+    tokens_wanted,
+)
+from pipeline.training.settings import TrainSettings
+
+
+def test_epochs_become_steps_and_tokens() -> None:
+    found = plan(TrainSettings(epochs=3), 10, 1000)
+    assert (found.steps, found.epochs, found.tokens) == (30, 3.0, 3000)
+
+
+def test_only_the_last_step_of_a_run_may_be_smaller_than_the_others() -> None:
+    # 30 sequences in steps of 4: seven full steps and one of 2; not three epochs of 3 steps each
+    found = plan(TrainSettings(epochs=3, batch_size=4), 10, 1000)
+    assert (found.steps, found.epochs, found.tokens) == (8, 3.0, 3000)
+
+
+def test_steps_become_epochs_and_tokens() -> None:
+    found = plan(TrainSettings(max_steps=6, batch_size=8), 16, 1000)
+    assert (found.steps, found.epochs, found.tokens) == (6, 3.0, 3000)
+
+
+def test_tokens_become_steps_and_epochs() -> None:
+    found = plan(TrainSettings(tokens=2500), 10, 1000)
+    assert (found.steps, found.epochs, found.tokens) == (25, 2.5, 2500)
+
+
+def test_tokens_are_those_trained_on_over_the_whole_run() -> None:
+    found = plan(TrainSettings(tokens=500), 10, 1000, 250)
+    assert (found.steps, found.epochs, found.tokens, found.trained) == (20, 2.0, 2000, 500)
+
+
+def test_one_epoch_unless_told_otherwise_and_at_least_one_step() -> None:
+    assert plan(TrainSettings(), 10, 1000).steps == 10
+    assert plan(TrainSettings(epochs=0.05), 10, 1000).steps == 1
+    assert plan(TrainSettings(tokens=1), 10, 1000).steps == 1
+
+
+def test_a_step_is_not_added_for_a_hair() -> None:
+    assert 100 * 1.1 > 110
+    assert plan(TrainSettings(epochs=1.1), 100, 3000).steps == 110
+
+
+@settings(max_examples=100)
+@given(
+    sequences=st.integers(1, 5000),
+    length=st.integers(2, 4096),
+    batch=st.integers(1, 64),
+    wanted=st.integers(1, 10**9),
+)
+def test_a_run_trains_on_at_least_the_tokens_asked_for_and_less_than_a_sequence_more(
+    sequences: int, length: int, batch: int, wanted: int
+) -> None:
+    n_tokens = sequences * length
+    found = plan(TrainSettings(tokens=wanted, batch_size=batch), sequences, n_tokens)
+    assert wanted <= found.tokens < wanted + length
+    again = plan(TrainSettings(epochs=found.epochs, batch_size=batch), sequences, n_tokens)
+    assert (again.steps, again.tokens) == (found.steps, found.tokens)
+
+
+def test_a_batch_of_tokens_is_as_many_sequences_as_make_them() -> None:
+    found = plan(TrainSettings(batch_tokens=8192, sequence_length=1024), 16, 16384)
+    assert (found.sequences_per_step, found.steps) == (8, 2)
+
+
+def test_accumulation_is_what_a_step_takes_of_micro_batches() -> None:
+    settings = TrainSettings(batch_size=12, micro_batch_size=4)
+    assert plan(settings, 24, 2400).accumulation == 3
+    found = plan(TrainSettings(batch_size=12), 24, 2400)
+    assert (found.micro_batch, found.accumulation) == (1, 12)
+    probed = found.with_micro_batch(6)
+    assert (probed.micro_batch, probed.accumulation, probed.steps) == (6, 2, 2)
+    with pytest.raises(UsageError, match="--batch-size 12 is no multiple"):
+        found.with_micro_batch(5)
+
+
+def test_a_step_that_is_no_multiple_of_the_micro_batch_is_refused_with_what_would_do() -> None:
+    with pytest.raises(UsageError) as error:
+        check_batch(TrainSettings(batch_size=10, micro_batch_size=4))
+    assert error.value.message == "--batch-size 10 is no multiple of --micro-batch-size 4."
+    assert error.value.hint == "Give --batch-size 8 or 12, or --micro-batch-size 2."
+    with pytest.raises(UsageError, match="--batch-size 12 or 8, or"):  # the nearer one first
+        check_batch(TrainSettings(batch_size=11, micro_batch_size=4))
+    with pytest.raises(UsageError, match="Give --batch-size 4, or --micro-batch-size 3"):
+        check_batch(TrainSettings(batch_size=3, micro_batch_size=4))
+    with pytest.raises(UsageError, match=r"--batch-tokens 5120 \(10 sequences\) is no multiple"):
+        check_batch(TrainSettings(batch_tokens=5120, sequence_length=512, micro_batch_size=4))
+    with pytest.raises(UsageError, match="--batch-tokens 4096 or 6144, or --micro-batch-size 2"):
+        check_batch(TrainSettings(batch_tokens=5120, sequence_length=512, micro_batch_size=4))
+
+
+@given(batch=st.integers(1, 200), micro=st.integers(1, 64))
+def test_what_is_advised_is_not_refused(batch: int, micro: int) -> None:
+    try:
+        check_batch(TrainSettings(batch_size=batch, micro_batch_size=micro))
+    except UsageError as error:
+        sizes, divisor = str(error.hint).rstrip(".").split(", or --micro-batch-size ")
+        for size in sizes.removeprefix("Give --batch-size ").split(" or "):
+            check_batch(TrainSettings(batch_size=int(size), micro_batch_size=micro))
+        check_batch(TrainSettings(batch_size=batch, micro_batch_size=int(divisor)))
+
+
+def test_a_batch_in_two_units_or_of_half_a_sequence_is_refused() -> None:
+    with pytest.raises(UsageError, match="--batch-size or --batch-tokens, not both"):
+        check_batch(TrainSettings(batch_size=2, batch_tokens=4096))
+    with pytest.raises(UsageError, match="--batch-tokens 500 is less than one sequence"):
+        check_batch(TrainSettings(batch_tokens=500, sequence_length=1024))
+
+
+def test_a_plan_says_its_length_in_every_unit_and_what_a_step_is() -> None:
+    settings = TrainSettings(tokens=126_976, batch_size=8, micro_batch_size=2, warmup=3)
+    assert plan(settings, 62, 63_488).describe() == (
+        "16 steps = 2.00 epochs = about 126,976 tokens; 8 sequences a step (2 at a time, 4 times), "
+        "3 steps of warm-up"
+    )
+    assert plan(TrainSettings(warmup=0), 1, 90, 40).describe() == (
+        "1 step = 1.00 epoch = about 90 tokens, 40 of them trained on; 1 sequence a step, "
+        "no warm-up"
+    )
+    assert "= 0.0010 epochs =" in plan(TrainSettings(max_steps=1), 1000, 10_000).describe()
+
+
+def test_a_plan_can_be_made_of_a_length_alone() -> None:
+    assert Plan(3, 1.5, 300).accumulation == 1
+    found = plan_of(TrainSettings(batch_size=2, warmup=0.5), 10, 0.7, 2000, 1500)
+    assert (found.warmup_steps, found.sequences_per_step, found.trained) == (5, 2, 1500)
+
+
+def test_less_than_an_epoch_and_a_long_warm_up_are_noted() -> None:
+    assert plan(TrainSettings(), 10, 1000).notes() == []
+    assert plan(TrainSettings(max_steps=3), 12, 1000).notes() == [
+        "The run sees 25 % of the training data: one epoch is 12 steps."
+    ]
+    assert plan(TrainSettings(warmup=5), 10, 1000).notes() == []
+    (note,) = plan(TrainSettings(warmup=6), 10, 1000).notes()
+    assert note.startswith("The warm-up of 6 steps takes more than half of the 10 steps")
+
+
+def test_the_tokens_of_a_mixture_are_those_asked_for_or_so_many_epochs() -> None:
+    assert tokens_wanted(TrainSettings(tokens=50), 1000) == 50
+    assert tokens_wanted(TrainSettings(epochs=2.5), 1000) == 2500
+    assert tokens_wanted(TrainSettings(), 1000) == 1000
+
+
+def test_the_time_of_a_run_is_that_of_its_typical_step() -> None:
+    assert estimated_seconds([], 10) is None
+    assert estimated_seconds([5.0], 10) == 50  # nothing better is known
+    assert estimated_seconds([5.0, 1.0, 1.0, 9.0, 1.0], 10) == 17 + 5 * 1.0
+    assert estimated_seconds([5.0, 1.0], 10, evaluations=3, seconds_each=20) == 14 + 60
+
+
+def test_what_remains_is_what_is_not_done() -> None:
+    assert remaining([], 10) is None
+    assert remaining([5.0, 1.0, 1.0], 10) == 7
+    assert remaining([5.0, 1.0], 10, evaluations=2, seconds_each=4) == 16
+    assert remaining([1.0] * 10, 10) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"), (89, "89 s"), (90, "2 min"), (600, "10 min"), (5369, "89 min"),
+        (5400, "1 h 30 min"), (7200, "2 h"), (180_000, "50 h"),
+    ],
+)  # fmt: skip
+def test_a_time_is_told_as_people_do(seconds: float, text: str) -> None:
+    assert spoken(seconds) == text
