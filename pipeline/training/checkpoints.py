@@ -141,7 +141,7 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads((path / COMPLETE).read_bytes())
     except FileNotFoundError:
         raise Broken(f"{COMPLETE} is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Broken(f"{COMPLETE} cannot be read") from error
     if not isinstance(record, dict) or record.get("version") != VERSION:
         raise Broken(f"{COMPLETE} is of another version")

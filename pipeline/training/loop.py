@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from pipeline.training.checkpointing import Due, RunCheckpoints
 from pipeline.training.dataset import TrainingData
 from pipeline.training.engine import Precision
 from pipeline.training.evaluation import Evaluator
+from pipeline.training.fast import FastLoss, fast_on_cpu
 from pipeline.training.metrics import check_finite
 from pipeline.training.monitor import Monitor
 from pipeline.training.optimizer import make_optimizer, make_scheduler
@@ -88,18 +90,19 @@ def fit(model: Any, loop: Loop, watchers: Watchers, folder: Path) -> Fitted:
         return Fitted(done.tokens, done.positions)
     session = _Session(loop, watchers, parts, done, folder)
     rest = loop.order[done.sequences :]
-    trainer = _trainer_class(session)(
-        model=model,
-        args=_arguments(loop, folder),
-        data_collator=Collator(loop.pad_id, packed=loop.data.packed),
-        train_dataset=Sequences(loop.data.store, loop.data.sequences).as_dataset(rest),
-        processing_class=loop.tokenizer,
-        optimizers=(parts.optimizer, parts.scheduler),
-    )
-    trainer.add_callback(_callback(session, trainer))
-    trainer.remove_callback(PrinterCallback)
+    faster = nullcontext() if loop.cuda else fast_on_cpu(model, loop.precision.autocast)
     try:
-        with session.requests:
+        with faster as fast_loss, session.requests:
+            trainer = _trainer_class(session, fast_loss)(
+                model=model,
+                args=_arguments(model, loop, folder),
+                data_collator=Collator(loop.pad_id, packed=loop.data.packed),
+                train_dataset=Sequences(loop.data.store, loop.data.sequences).as_dataset(rest),
+                processing_class=loop.tokenizer,
+                optimizers=(parts.optimizer, parts.scheduler),
+            )
+            trainer.add_callback(_callback(session, trainer))
+            trainer.remove_callback(PrinterCallback)
             output = trainer.train()
     except torch.OutOfMemoryError as error:
         raise PipelineError(
@@ -150,7 +153,7 @@ class _Session:
             self.requests.honoured(due.request)
 
 
-def _trainer_class(session: _Session) -> Any:
+def _trainer_class(session: _Session, fast_loss: FastLoss | None) -> Any:
     """SFTTrainer, but that it evaluates with our own measure, saves checkpoints of our own, and
     counts what is trained on: not by ids, as pad may be the end token, nor by an attention mask,
     which packed batches have not."""
@@ -172,6 +175,19 @@ def _trainer_class(session: _Session) -> Any:
             self.positions += inputs["input_ids"].numel()
             return super().training_step(model, inputs, *args, **rest)
 
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            if fast_loss is not None and not return_outputs:
+                loss = fast_loss(model, inputs, num_items_in_batch)
+                if loss is not None:
+                    return loss
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
         def evaluate(self, *args: Any, **rest: Any) -> dict[str, float]:
             session.evaluate(self.state.global_step)
             return {}
@@ -185,10 +201,11 @@ def _trainer_class(session: _Session) -> Any:
     return Trainer
 
 
-def _arguments(loop: Loop, output_dir: Path) -> Any:
+def _arguments(model: Any, loop: Loop, output_dir: Path) -> Any:
     from trl import SFTConfig
 
     settings = loop.settings
+    scales_logits = getattr(model.config, "logits_scaling", 1) != 1
     arguments = SFTConfig(
         output_dir=str(output_dir),
         max_steps=loop.steps,
@@ -202,6 +219,8 @@ def _arguments(loop: Loop, output_dir: Path) -> Any:
         fp16=loop.precision.name == "float16",
         use_cpu=not loop.cuda,
         gradient_checkpointing=False,  # see `loading`, where it is switched on
+        # TRL's chunked loss knows nothing of logits that a model scales, as Granite does.
+        loss_type="nll" if scales_logits else "chunked_nll",
         max_length=None,  # rows have their length already
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
