@@ -100,6 +100,7 @@ def train(
     keep_every: options.KeepEvery = None,
     resume: options.Resume = "auto",
     allow_changed: options.AllowChanged = False,
+    sync_to: options.SyncTo = None,
     steps_per_round: options.StepsPerRound = None,
     until_done: options.UntilDone = False,
     jobs: Jobs = None,
@@ -148,7 +149,7 @@ def train(
                 result = train_model(
                     settings, training, held_out, base, folder, checkpoints_dir=checkpoints,
                     resume="never" if force and resume == "auto" else resume,
-                    allow_changed=allow_changed, **work,
+                    allow_changed=allow_changed, sync_to=sync_to, **work,
                 )  # fmt: skip
                 run.adopt(folder)
             run.counts |= {

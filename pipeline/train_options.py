@@ -271,6 +271,14 @@ AllowChanged = Annotated[
         rich_help_panel=CHECKPOINTS,
     ),
 ]
+SyncTo = Annotated[
+    str | None,
+    Option(
+        help="Copy checkpoints in the background to s3://, gs://, hf://, file:// or any other "
+        "place that fsspec knows, and go on from the newest there is.",
+        rich_help_panel=CHECKPOINTS,
+    ),
+]
 StepsPerRound = Annotated[
     int | None,
     Option(

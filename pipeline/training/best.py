@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 MARKER = "best.json"
+PREFIX = "best-"  # of the same files in a checkpoint
 _NAME = re.compile(r"step-\d+-[0-9a-f]{8}")
 
 
@@ -101,6 +102,12 @@ class Best:
             for name, tensor in wanted.items():
                 tensor.copy_(saved[name])
 
+    def copy_to(self, folder: Path) -> None:
+        """Put the best weights, if there are any, into a checkpoint's folder."""
+        if self._place is not None:
+            for name in (WEIGHTS, MARKER):
+                shutil.copyfile(self._place / name, folder / f"{PREFIX}{name}")
+
     def _is_better(self, bits: float) -> bool:
         return self.bits_per_byte is None or bits < self.bits_per_byte
 
@@ -122,6 +129,22 @@ class Best:
         for path in [*self._places(), *unfinished]:
             if path != self._place:
                 shutil.rmtree(path)
+
+
+def take_from(checkpoint: Path, folder: Path) -> None:
+    """Make `folder` hold the best weights that a checkpoint has, and no others.
+
+    A run that goes on from there has not seen any later ones.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    marker = checkpoint / f"{PREFIX}{MARKER}"
+    if not marker.is_file():
+        return
+    values = json.loads(marker.read_text("utf-8"))
+    place = folder / f"step-{values['step']:08d}-{values['sha256'][:8]}"
+    place.mkdir(parents=True)
+    for name in (WEIGHTS, MARKER):
+        shutil.copyfile(checkpoint / f"{PREFIX}{name}", place / name)
 
 
 def _save(model: Any, folder: Path, step: int, bits: float) -> dict[str, Any]:

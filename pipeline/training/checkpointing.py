@@ -15,8 +15,10 @@ from pipeline.console import megabytes, say, warn
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import fingerprint
 from pipeline.training import checkpoints
+from pipeline.training.best import Best, take_from
 from pipeline.training.checkpoints import Broken, Checkpoint
 from pipeline.training.libraries import versions
+from pipeline.training.remote_copies import RemoteCopies
 from pipeline.training.requests import Request, Requests
 from pipeline.training.run_state import Parts, Progress, load_progress, save_state
 from pipeline.training.save_policy import SavePolicy, Saver, doomed_of_run, round_ends
@@ -60,6 +62,7 @@ class RunCheckpoints:
     steps: int
     steps_per_round: int | None = None
     clock: Callable[[], float] = time.monotonic
+    remote: RemoteCopies | None = None  # entered
     found: Checkpoint | None = None  # where this session goes on
     last: Checkpoint | None = None
     seconds: float = 0.0  # spent on saving
@@ -94,6 +97,8 @@ class RunCheckpoints:
             self._set_aside()
         elif resume == "auto":
             self.found = checkpoints.newest(self.folder)
+            if self.remote is not None:
+                self.found = self.remote.newer(self.folder) or self.found
             if self.found is None:
                 self.found = self._of_others(allow_changed)
         else:
@@ -104,6 +109,10 @@ class RunCheckpoints:
                 f"{self.steps}.",
                 "Make it longer, or start anew with --resume never.",
             )
+        if self.found:
+            take_from(self.found.path, self.best)
+        else:
+            shutil.rmtree(self.best, ignore_errors=True)
         done = self.found.step if self.found else 0
         self.last = self.found
         self.saver = Saver(self.policy, self.steps, done, self.clock())
@@ -149,8 +158,10 @@ class RunCheckpoints:
         ends = not is_over and (round_is_over or (request is not None and request.stops))
         return Due(reason, ends, request)
 
-    def save(self, parts: Parts, progress: Progress, reason: str, metrics: Path) -> None:
-        """Make a checkpoint, and delete those that it makes superfluous.
+    def save(
+        self, parts: Parts, progress: Progress, reason: str, metrics: Path, best: Best | None
+    ) -> None:
+        """Make a checkpoint, send it on its way, and delete those that it makes superfluous.
 
         `metrics` is the folder with the run's metrics. Raises PipelineError if the disk is full.
         """
@@ -158,6 +169,8 @@ class RunCheckpoints:
 
         def files(folder: Path) -> None:
             save_state(folder, parts, progress)
+            if best is not None:
+                best.copy_to(folder)
             for name in METRICS_FILES:
                 if (metrics / name).is_file():
                     shutil.copyfile(metrics / name, folder / name)
@@ -168,6 +181,8 @@ class RunCheckpoints:
         }  # fmt: skip
         self.last = checkpoints.write(self.folder, progress.step, files, about)
         self.saver.saved(progress.step, self.clock())
+        if self.remote is not None:
+            self.remote.offer(self.last)
         kept = checkpoints.whole(self.folder, hashes=False)
         for old in doomed_of_run(
             kept, self.run, self.policy, best=None, last_good=progress.step
@@ -179,6 +194,20 @@ class RunCheckpoints:
             f"Saved step {progress.step} of {self.steps} ({reason}): {megabytes(self.last.size)} "
             f"in {seconds:.1f} s, {self.last.path}."
         )
+
+    def finish(self, timeout: float) -> None:
+        """Wait until the last checkpoint has arrived at the remote.
+
+        Raises PipelineError if it does not.
+        """
+        if self.remote is None:
+            return
+        outcome = self.remote.finish(timeout)
+        if not outcome.ok:
+            raise PipelineError(
+                f"{outcome}.", f"Here it is safe, in {self.folder}: `pipeline sync up` sends it."
+            )
+        say(f"{outcome}.")
 
     def _given(self, path: Path, allow_changed: bool) -> Checkpoint:
         try:

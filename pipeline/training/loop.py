@@ -146,7 +146,7 @@ class _Session:
         saves, due = self.watchers.saves, self.due
         if saves is None or due is None or due.reason is None:
             return
-        saves.save(self.parts, progress, due.reason, self.folder)
+        saves.save(self.parts, progress, due.reason, self.folder, self.watchers.best)
         if saves.last:
             self.watchers.monitor.last_good = str(saves.last.path)
         if due.request is not None:

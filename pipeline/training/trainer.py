@@ -17,6 +17,7 @@ from pipeline.console import say
 from pipeline.corpus.new_tokens import extend_tokenizer
 from pipeline.corpus.token_cache import load_tokenizer
 from pipeline.corpus.tokens import tokenizer_fingerprint
+from pipeline.errors import Stopped
 from pipeline.files import fingerprint
 from pipeline.scoring.bits import HasText
 from pipeline.training.base_model import BaseModel
@@ -34,16 +35,20 @@ from pipeline.training.loop import LAST, Loop, Watchers, eval_every, fit
 from pipeline.training.monitor import Monitor
 from pipeline.training.preparation import Prepared, announce, choose, prepare, tokenize
 from pipeline.training.probe import largest_micro_batch
+from pipeline.training.remote_copies import RemoteCopies
 from pipeline.training.reporters import make_reporters
 from pipeline.training.results import TrainResult, save_reports
 from pipeline.training.run_log import TRAIN_LOG, run_log
-from pipeline.training.save_policy import most_kept
+from pipeline.training.save_policy import doomed, most_kept
 from pipeline.training.saving import save_trained
 from pipeline.training.settings import TrainSettings
 
 __all__ = ["TrainResult", "TrainSettings", "show", "train"]
 
 BASE = "base"
+# For the last checkpoint to arrive elsewhere: a machine that is taken away gives half a minute or
+# two, one that is done waits.
+STOP_SECONDS, END_SECONDS = 60.0, 900.0
 
 
 def train(
@@ -58,6 +63,7 @@ def train(
     checkpoints_dir: Path | None = None,
     resume: str = "auto",
     allow_changed: bool = False,
+    sync_to: str | None = None,
 ) -> TrainResult:
     """Train an adapter for `base`, or all of it, and measure what it brought.
 
@@ -73,6 +79,7 @@ def train(
         jobs: processes that tokenize.
         checkpoints_dir: where checkpoints of this run, and of others, are; None for none.
         resume, allow_changed: see `RunCheckpoints.find`.
+        sync_to: where copies of the checkpoints go, and come from: a URL.
 
     Raises:
         Stopped: on request, or at the end of a round; the run is saved.
@@ -94,10 +101,25 @@ def train(
         saves = None
         if checkpoints_dir:
             saves = RunCheckpoints.of(checkpoints_dir, _identity(run), settings, run.length.steps)
+            if sync_to is not None:
+                policy = settings.save_policy()
+                copies = RemoteCopies(
+                    sync_to, run=saves.run,
+                    keep=lambda steps: doomed(steps, policy, best=None, last_good=None),
+                )  # fmt: skip
+                saves.remote = stack.enter_context(copies)
             saves.find(resume, allow_changed=allow_changed)
         kept = most_kept(settings.save_policy(), run.length.steps) if saves else 0
         check_disk(settings, base.path, output_dir, checkpoints=kept)
-        return _train(run, output_dir, saves)
+        try:
+            result = _train(run, output_dir, saves)
+        except Stopped:
+            if saves:
+                saves.finish(STOP_SECONDS)
+            raise
+        if saves:
+            saves.finish(END_SECONDS)
+        return result
 
 
 def _identity(run: Prepared) -> dict[str, Any]:
