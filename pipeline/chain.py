@@ -16,6 +16,7 @@ from pipeline.step7_quantize import chosen_kinds, quantize
 from pipeline.step8_modelfile import SAMPLE, modelfile
 from pipeline.train_inputs import check_data_options
 from pipeline.training.base_model import check_base_model
+from pipeline.training.early import check_early
 from pipeline.workspace import Workspace
 
 STAGE_FUNCTIONS: tuple[StageFunction, ...] = (
@@ -63,7 +64,7 @@ def check_options(values: dict[str, Any]) -> None:
         find_tokenizer(values["tokenizer"])
     check_target(values["repo_id"], values["upload_revision"])
     wanted = values_of(train, values)
-    settings_from(wanted)
+    check_early(settings_from(wanted), wanted["resume"])
     check_data_options(
         values["data_dir"], wanted["dataset"], wanted["dataset_revision"], wanted["kind"],
         wanted["chat_template"],

@@ -74,8 +74,12 @@ StageFunction = Callable[..., None]
 
 # Only to look at one stage: `pipeline all` has none of these, since it runs the next one too.
 ONLY_ALONE = {"dry_run", "show", "until_done"}
-# Asked for once, on the command line: in a file they would undo hand edits at every run.
-NOT_IN_FILES = {"data_dir", "force", "overwrite_edited", "restore_deleted", *ONLY_ALONE}
+# Asked for once, on the command line: in a file they would undo hand edits at every run, or have
+# every run go on from one checkpoint.
+NOT_IN_FILES = {
+    "data_dir", "force", "overwrite_edited", "restore_deleted", "resume", "allow_changed",
+    *ONLY_ALONE,
+}  # fmt: skip
 
 # One text with commas on the command line, for which a list is the natural form in a file.
 COMMA_SEPARATED = {"ids", "languages", "keep_languages", "copyright", "keep_every"}

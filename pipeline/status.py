@@ -57,6 +57,27 @@ def table(stages: list[StageStatus]) -> dict[str, Any]:
     return {"columns": list(rows[0]), "rows": rows, "long": ("made", "why")}
 
 
+def unfinished_run(workspace: Workspace) -> str | None:
+    """How far a training has come that was stopped, in a sentence; None if there is none."""
+    from pipeline.training import checkpoints
+
+    found = [
+        checkpoint
+        for folder in (workspace.directory("train") / "checkpoints").glob("*")
+        if (checkpoint := next(checkpoints.whole(folder, hashes=False), None)) is not None
+    ]
+    if not found:
+        return None
+    newest = max(found, key=lambda checkpoint: checkpoint.saved)
+    steps = newest.about.get("steps", 0)
+    if newest.step >= steps:
+        return None
+    return (
+        f"Training: {newest.step:,} of {steps:,} steps are done and saved ({when(newest.saved)}, "
+        f"{newest.path}); the same command goes on with the other {steps - newest.step:,}."
+    )
+
+
 def made(record: Record) -> str:
     """What the stage made, in a few words."""
     counted = ((record.counts[word], word) for word in COUNT_WORDS if word in record.counts)

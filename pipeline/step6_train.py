@@ -31,6 +31,8 @@ from pipeline.training.base_model import (
     check_base_model,
     resolve_base_model,
 )
+from pipeline.training.checkpointing import ASIDE
+from pipeline.training.early import check_early
 from pipeline.training.requests import STOP, is_supervised
 from pipeline.training.settings import TrainSettings
 from pipeline.training.sources import choose_kind, read_samples, read_template
@@ -114,6 +116,7 @@ def train(
     parameters.
     """
     settings = settings_from(locals())
+    check_early(settings, resume)
     workspace = Workspace(data_dir)
     inputs = dataset_files(workspace, dataset, dataset_revision)
     chosen_kind, tables = choose_kind(inputs, kind)
@@ -131,11 +134,16 @@ def train(
     }  # fmt: skip
     checkpoints = workspace.directory("train") / CHECKPOINTS
     if show:
-        training, held_out = read_samples(tables, chosen_kind, seed, eos=eos)
+        training, held_out = read_samples(tables, chosen_kind, seed, eos=settings.eos)
         base = resolve_base_model(base_model, workspace.cache / "base", revision)
         print_examples(show_training(settings, training, held_out, base, show, **work))
         return
     if until_done and not is_supervised():
+        if resume != "auto" or force:
+            raise UsageError(
+                "--until-done would start anew each time with --resume or --force.",
+                "Start once without --until-done; then --until-done goes on from there.",
+            )
         keep_training(checkpoints)
         return
     with open_run(
@@ -143,12 +151,12 @@ def train(
         overwrite_edited=overwrite_edited,
     ) as run:  # fmt: skip
         if not run.is_fresh:
-            training, held_out = read_samples(tables, chosen_kind, seed, eos=eos)
+            training, held_out = read_samples(tables, chosen_kind, seed, eos=settings.eos)
             base = resolve_base_model(base_model, workspace.cache / "base", revision)
             with run.scratch() as folder:
                 result = train_model(
                     settings, training, held_out, base, folder, checkpoints_dir=checkpoints,
-                    resume="never" if force and resume == "auto" else resume,
+                    resume="unfinished" if force and resume == "auto" else resume,
                     allow_changed=allow_changed, sync_to=sync_to, **work,
                 )  # fmt: skip
                 run.adopt(folder)
@@ -171,7 +179,8 @@ def keep_training(checkpoints: Path) -> None:
     """
 
     def reached() -> str:
-        return max((path.name for path in checkpoints.glob("*/step-*")), default="")
+        there = [path for path in checkpoints.glob("*/step-*") if ASIDE not in path.parent.name]
+        return " ".join(sorted(f"{path.parent.name}/{path.name}" for path in there))
 
     if code := run_until_done(checkpoints.parent / STOP, reached):
         raise Exit(code)
@@ -185,6 +194,7 @@ def settings_from(given: dict[str, Any]) -> TrainSettings:
     same = {field.name: given.get(field.name) for field in fields(TrainSettings)}
     values: dict[str, Any] = same | {
         "log_every": TrainSettings.log_every,
+        "eos": given["eos"].removeprefix("per-"),
         "mix": tuple(given["mix"] or ()),
         "target_modules": tuple(given["target_modules"] or ()),
         "report_to": tuple(given["report_to"] or ()),

@@ -22,11 +22,13 @@ def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     A stage is fresh, stale (its input changed), edited (by hand, which is kept), partial (stopped
     half-way) or missing. What settings a stage is to have is known only when it runs.
     """
-    from pipeline.status import survey, table
+    from pipeline.status import survey, table, unfinished_run
 
     workspace = Workspace(data_dir)
     stages = survey(workspace)
     console.print_table(table(stages))
+    if training := unfinished_run(workspace):
+        typer.echo(training)
     following = next((stage.name for stage in stages if not stage.condition.holds), None)
     place = "" if data_dir == DEFAULT_DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
     if following is None:

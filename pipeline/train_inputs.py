@@ -28,16 +28,16 @@ def absolute(name: str) -> str:
 def base_files(workspace: Workspace, base_model: str) -> str | None:
     """A fingerprint of a base model on this disk, so that other weights are noticed.
 
-    Sizes of the weights and the content of the configuration: hashing 16 GB takes too long for a
-    look. None for a model from elsewhere, whose revision says which it is.
+    Hashes are kept with sizes and times, so that 16 GB are read once. None for a model from
+    elsewhere, whose revision says which it is.
     """
     path = Path(base_model)
     if not path.exists():
         return None
     files = sorted(path.glob("*.*")) if path.is_dir() else [path]
-    sizes = [(file.name, file.stat().st_size) for file in files if file.is_file()]
-    configs = [workspace.fact(file).sha256 for file in files if file.suffix == ".json"]
-    return fingerprint([sizes, configs])
+    kinds = (".json", ".safetensors", ".gguf", ".model", ".jinja")
+    hashes = [(f.name, workspace.fact(f).sha256) for f in files if f.suffix in kinds]
+    return fingerprint(hashes)
 
 
 def dataset_files(

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from typer import Option
 
+from pipeline.training.methods import METHODS, PRESETS
+
 DATA = "Data"
 METHOD = "Method"
 LENGTH = "Length"
@@ -11,6 +13,18 @@ LEARNING = "Learning"
 CHECKPOINTS = "Checkpoints"
 SCORING = "Scoring"
 REPORTS = "Reports"
+
+
+def _presets() -> str:
+    """The learning rates that suit the methods, each with the methods and the reason."""
+    names: dict[str, list[str]] = {}
+    for name, preset in PRESETS.items():
+        why = f"since {preset.reason}"
+        names.setdefault(f"{preset.learning_rate:g} for {{}}, {why}", []).append(
+            "--from-scratch" if name == "scratch" else name
+        )
+    return "; ".join(text.format(", ".join(these)) for text, these in names.items())
+
 
 # --- what is trained on what ---
 
@@ -62,7 +76,8 @@ ChatTemplate = Annotated[
 Ends = Annotated[
     str,
     Option(
-        help="End token after each document, or chunk (each one a document then).",
+        help="Where an end token goes: per-document, or per-chunk (each is a document then); "
+        "the same as document and chunk.",
         rich_help_panel=DATA,
     ),
 ]
@@ -94,8 +109,7 @@ Show = Annotated[
 Method = Annotated[
     str,
     Option(
-        help="lora: a small adapter. qlora, qlora8: the same on a base kept in 4 or 8 bits, for "
-        "less memory. dora: LoRA with a magnitude for each row. full: every weight.",
+        help="; ".join(f"{name}: {method.about}" for name, method in METHODS.items()) + ".",
         rich_help_panel=METHOD,
     ),
 ]
@@ -197,7 +211,7 @@ MicroBatchSize = Annotated[
 
 LearningRate = Annotated[
     float | None,
-    Option(help="The highest one (default: as suits the method).", rich_help_panel=LEARNING),
+    Option(help=f"The highest one (default: {_presets()}).", rich_help_panel=LEARNING),
 ]
 Scheduler = Annotated[
     str,
@@ -267,7 +281,8 @@ AllowChanged = Annotated[
     bool,
     Option(
         "--allow-changed",
-        help="Go on although the length or the scoring of the run is another.",
+        help="Go on although the run is to be longer, to be scored at other times, or to compute "
+        "less at a time.",
         rich_help_panel=CHECKPOINTS,
     ),
 ]

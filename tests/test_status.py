@@ -3,10 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.status import size, survey, table, when, why
+from pipeline.status import size, survey, table, unfinished_run, when, why
 from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import preprocess
 from pipeline.step3_chunk import chunk
+from pipeline.training.checkpoints import write
 from pipeline.workspace import Condition, Workspace
 
 
@@ -58,3 +59,16 @@ def test_long_reasons_are_cut_and_counted() -> None:
     assert why(Condition("stale", ["a", "b", "c", "d"])) == "a; b; and 2 more"
     condition = Condition("edited", edited=["x"], deleted=["y", "z"], added=["w"])
     assert why(condition) == ("edited by hand: x; deleted by hand: y and 1 more; added by hand: w")
+
+
+def test_a_training_that_was_stopped_says_how_far_it_is(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert unfinished_run(workspace) is None
+    folder = tmp_path / "6_adapter" / "checkpoints" / "run"
+    write(folder, 120, lambda path: (path / "state.json").write_text("{}"), {"steps": 500})
+    said = unfinished_run(workspace)
+    assert said is not None
+    assert said.startswith("Training: 120 of 500 steps are done and saved (")
+    assert said.endswith("step-00000120); the same command goes on with the other 380.")
+    write(folder, 500, lambda path: (path / "state.json").write_text("{}"), {"steps": 500})
+    assert unfinished_run(workspace) is None

@@ -91,7 +91,10 @@ def _from_json(path: Path, text: str) -> list[tuple[int, str]]:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"--extra-tokens {path} is no JSON list: {error}.") from error
+        raise UsageError(
+            f"--extra-tokens {path} begins as a JSON list does, and is none: {error}.",
+            "In a plain list, do not let the first line begin with a bracket.",
+        ) from error
     for i, value in enumerate(values, 1):
         if not isinstance(value, str):
             raise UsageError(f"--extra-tokens {path}: entry {i} is {value!r}, not a string.")

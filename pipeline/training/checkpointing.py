@@ -6,7 +6,7 @@ So the same command finds them again, and another never touches them.
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,17 @@ from pipeline.training.run_state import Parts, Progress, load_progress, save_sta
 from pipeline.training.save_policy import SavePolicy, Saver, doomed_of_run, round_ends
 from pipeline.training.settings import TrainSettings
 
-RESUME = ("auto", "never")
 BEST = "best"
 ASIDE = "set-aside-"
+GIVEN_UP = "GIVEN_UP"  # a file in the folder of a run that somebody started anew beside
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 METRICS_FILES = ("metrics.jsonl", "evaluations.jsonl")
 
-# What may change in the middle of a run: how long it is, and how it is scored.
+# What may change in the middle of a run: how long it is, how often it is scored, and how much is
+# computed at a time.
 HARMLESS = frozenset(
-    {"max_steps", "epochs", "tokens", "eval_every", "eval_tokens", "sample_tokens",
-     "sample_prompts", "keep_best"}
+    {"max_steps", "epochs", "tokens", "eval_every", "sample_tokens", "sample_prompts", "keep_best",
+     "micro_batch_size", "gradient_checkpointing"}
 )  # fmt: skip
 
 Identity = Mapping[str, Any]
@@ -65,7 +66,6 @@ class RunCheckpoints:
     remote: RemoteCopies | None = None  # entered
     found: Checkpoint | None = None  # where this session goes on
     last: Checkpoint | None = None
-    seconds: float = 0.0  # spent on saving
     saver: Saver = field(init=False)
 
     @property
@@ -85,7 +85,7 @@ class RunCheckpoints:
 
     def find(self, resume: str, *, allow_changed: bool = False) -> None:
         """Look for what to go on from: "auto", the newest whole checkpoint of this very run;
-        "never", none; or a path.
+        "unfinished", the same, unless it is the last; "never", none; or a path.
 
         With `allow_changed`, one of a run that differs only in what is harmless will do: how long
         it is, and how it is scored.
@@ -95,11 +95,14 @@ class RunCheckpoints:
         """
         if resume == "never":
             self._set_aside()
-        elif resume == "auto":
+        elif resume in ("auto", "unfinished"):
             self.found = checkpoints.newest(self.folder)
             if self.remote is not None:
                 self.found = self.remote.newer(self.folder) or self.found
-            if self.found is None:
+            if resume == "unfinished" and self.found and not _is_unfinished(self.found):
+                self._set_aside()
+                self.found = None
+            elif self.found is None:
                 self.found = self._of_others(allow_changed)
         else:
             self.found = self._given(Path(resume).expanduser(), allow_changed)
@@ -187,13 +190,22 @@ class RunCheckpoints:
         for old in doomed_of_run(
             kept, self.run, self.policy, best=None, last_good=progress.step
         ):  # fmt: skip
-            checkpoints.remove(old.path)
+            try:
+                checkpoints.remove(old.path)
+            except OSError as error:  # it costs room, and no training
+                warn(f"{old.path} cannot be deleted: {error}.")
         seconds = time.perf_counter() - start
-        self.seconds += seconds
         say(
             f"Saved step {progress.step} of {self.steps} ({reason}): {megabytes(self.last.size)} "
             f"in {seconds:.1f} s, {self.last.path}."
         )
+
+    def keep_log(self, log: Path) -> None:
+        """Add the log of a session that did not end well to that of the run."""
+        if log.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / log.name).open("ab") as file:
+                file.write(log.read_bytes())
 
     def finish(self, timeout: float) -> None:
         """Wait until the last checkpoint has arrived at the remote.
@@ -214,7 +226,7 @@ class RunCheckpoints:
             found = checkpoints.verify(path)
         except (Broken, OSError) as error:
             raise PipelineError(f"--resume {path}: {error}.", "Choose another one.") from error
-        changes = differences(found.about.get("identity", {}), self.identity)
+        changes = self._changes(found)
         if changes and not (allow_changed and changes.keys() <= HARMLESS):
             raise UsageError(
                 f"--resume {path} is of a run with other settings: {'; '.join(changes.values())}.",
@@ -226,37 +238,61 @@ class RunCheckpoints:
         return found
 
     def _set_aside(self) -> None:
-        """Move what there is of this very run out of the way."""
+        """Move what there is of this very run out of the way, and give up unfinished others."""
+        for other in self._others():
+            if _is_unfinished(other):
+                (other.path.parent / GIVEN_UP).touch()
         if not self.folder.exists():
             return
-        n = sum(1 for path in self.root.iterdir() if path.name.startswith(ASIDE)) + 1
+        taken = [path.name.split("-")[2] for path in self.root.glob(f"{ASIDE}*")]
+        n = 1 + max((int(number) for number in taken if number.isdigit()), default=0)
         aside = self.root / f"{ASIDE}{n}-{self.run}"
         self.folder.replace(aside)
         say(f"Starting anew: the checkpoints of this run are in {aside} now.")
 
     def _of_others(self, allow_changed: bool) -> Checkpoint | None:
-        """What to go on from of another run in the same place; None if there is none unfinished.
+        """What to go on from of another run in the same place; None if there is none.
 
-        Raises UsageError if there is one that it may not be gone on with.
+        Raises UsageError if there is an unfinished one that it may not be gone on with.
         """
-        if not self.root.is_dir():
-            return None
-        for folder in sorted(self.root.iterdir()):
-            if not folder.is_dir() or folder == self.folder or folder.name.startswith(ASIDE):
-                continue
-            other = next(checkpoints.whole(folder, hashes=False), None)
-            if other is None:
-                continue
-            changes = differences(other.about.get("identity", {}), self.identity)
-            if allow_changed and changes.keys() <= HARMLESS:
-                return checkpoints.verify(other.path)
-            if other.step < other.about.get("steps", 0):
+        others = [(other, self._changes(other)) for other in self._others()]
+        fitting = [
+            other for other, changes in others
+            if allow_changed and changes.keys() <= HARMLESS and other.step <= self.steps
+        ]  # fmt: skip
+        if fitting:
+            return max(fitting, key=lambda other: other.step)
+        for other, changes in others:
+            if _is_unfinished(other):
                 raise UsageError(
                     f"{other.path} is of a run that is not finished, with other settings: "
                     f"{'; '.join(changes.values())}.",
                     _way_out(changes),
                 )
+        if allow_changed and others:
+            other, changes = max(others, key=lambda found: found[0].saved)
+            told = "; ".join(changes.values())
+            warn(f"Nothing to go on from: {other.path} differs in more, {told}.")
         return None
+
+    def _others(self) -> Iterator[Checkpoint]:
+        """The newest checkpoint of each other run that was not given up."""
+        if not self.root.is_dir():
+            return
+        for folder in sorted(self.root.iterdir()):
+            gone = folder.name.startswith(ASIDE) or (folder / GIVEN_UP).exists()
+            if not folder.is_dir() or folder == self.folder or gone:
+                continue
+            other = next(checkpoints.whole(folder), None)
+            if other is not None:
+                yield other
+
+    def _changes(self, other: Checkpoint) -> dict[str, str]:
+        return differences(other.about.get("identity", {}), self.identity)
+
+
+def _is_unfinished(checkpoint: Checkpoint) -> bool:
+    return bool(checkpoint.step < checkpoint.about.get("steps", 0))
 
 
 def _way_out(changes: Mapping[str, str]) -> str:

@@ -43,6 +43,7 @@ class Checkpoint:
     step: int
     size: int  # bytes, of all files
     about: Mapping[str, Any]  # what `write` was told
+    saved: str  # when, in ISO 8601
 
     @property
     def name(self) -> str:
@@ -86,9 +87,12 @@ def write(
         temporary.replace(final)
         sync(folder)
         if old is not None:
-            shutil.rmtree(old)
-    except OSError as error:
-        missing = "the disk is full" if is_disk_full(error) else error.strerror or str(error)
+            shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_disk_full(error):
+            raise
+        missing = getattr(error, "strerror", None) or str(error)
+        missing = "the disk is full" if is_disk_full(error) else missing
         raise PipelineError(
             f"The checkpoint of step {step} could not be written to {folder}: {missing}.",
             "Make room; the checkpoints before it are as they were.",
@@ -116,7 +120,9 @@ def verify(path: Path, *, hashes: bool = True) -> Checkpoint:
     Raises Broken: it is not whole, not what it says, or of a version that is not known.
     """
     record = read_record(path)
-    found = {entry.name for entry in os.scandir(path)} - {COMPLETE}
+    # What a file manager or a file system leaves of its own is not read.
+    found = {entry.name for entry in os.scandir(path) if not entry.name.startswith(".")}
+    found -= {COMPLETE, "desktop.ini"}
     if extra := sorted(found - record["files"].keys()):
         raise Broken(f"{extra[0]} does not belong to it")
     for name, fact in record["files"].items():
@@ -128,7 +134,7 @@ def verify(path: Path, *, hashes: bool = True) -> Checkpoint:
         if hashes and sha256_file(file) != fact["sha256"]:
             raise Broken(f"{name} is not as it was written")
     size = sum(fact["size"] for fact in record["files"].values())
-    return Checkpoint(path, record["step"], size, record["about"])
+    return Checkpoint(path, record["step"], size, record["about"], str(record.get("saved", "")))
 
 
 def read_record(path: Path) -> dict[str, Any]:

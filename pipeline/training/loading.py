@@ -40,7 +40,7 @@ def check_method(settings: TrainSettings, base_path: Path, machine: Machine) -> 
 
     Looks at names and shapes only; no weights are loaded.
     """
-    _check_machine(settings, machine)
+    check_machine(settings, machine)
     check_stored(base_path, settings.method)
     tokenizer = load_tokenizer(base_path) if settings.from_scratch is not None else None
     config, change = run_config(settings, base_path, tokenizer)
@@ -243,7 +243,8 @@ def _load_unsloth(base: BaseModel, settings: TrainSettings, precision: Precision
     return model
 
 
-def _check_machine(settings: TrainSettings, machine: Machine) -> None:
+def check_machine(settings: TrainSettings, machine: Machine) -> None:
+    """Raise UsageError for what this machine cannot do with any model."""
     bits = METHODS[settings.method].bits
     if settings.from_scratch is not None and settings.method not in ("lora", "full"):
         raise UsageError(

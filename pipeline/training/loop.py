@@ -3,12 +3,12 @@
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import PipelineError, Stopped
-from pipeline.training.batches import TOKENS, Collator, Sequences, check_isolation
+from pipeline.errors import PipelineError, Stopped, UsageError
+from pipeline.training.batches import TOKENS, Collator, Sequences
 from pipeline.training.best import Best
 from pipeline.training.checkpointing import Due, RunCheckpoints
 from pipeline.training.dataset import TrainingData
@@ -19,7 +19,7 @@ from pipeline.training.metrics import check_finite
 from pipeline.training.monitor import Monitor
 from pipeline.training.optimizer import make_optimizer, make_scheduler
 from pipeline.training.requests import Requests
-from pipeline.training.run_state import Parts, Progress, load_random, load_state
+from pipeline.training.run_state import Parts, Progress, load_random, load_scaler, load_state
 from pipeline.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -73,26 +73,30 @@ def fit(model: Any, loop: Loop, watchers: Watchers, folder: Path) -> Fitted:
 
     Raises:
         Stopped: on request, or at the end of a round; the run is saved.
-        PipelineError: the loss is no number, the GPU's memory is full, or the model cannot keep
-            packed rows apart.
+        PipelineError: the loss is no number, or the GPU's memory is full.
     """
     import torch
     from transformers import PrinterCallback
 
-    if any(len(sequence) > 1 for sequence in loop.data.sequences):
-        check_isolation(model, loop.precision.autocast)
     optimizer = make_optimizer(model, loop.settings)
     parts = Parts(model, optimizer, make_scheduler(optimizer, loop.settings, loop.steps))
     found = watchers.saves.found if watchers.saves else None
     done = load_state(found.path, parts) if found else Progress()
+    if 0 < done.step < loop.steps and done.sequences < done.step * loop.settings.sequences_per_step:
+        raise UsageError(
+            f"The last step of the run in {found.path if found else folder} was not a full one, so "
+            "it cannot be made longer.",
+            "Start anew with --resume never.",
+        )
     if done.step >= loop.steps:  # it was stopped after its last step
         watchers.monitor.begin()
         return Fitted(done.tokens, done.positions)
     session = _Session(loop, watchers, parts, done, folder)
+    watchers.monitor.last_good = str(found.path) if found else None
     rest = loop.order[done.sequences :]
     faster = nullcontext() if loop.cuda else fast_on_cpu(model, loop.precision.autocast)
     try:
-        with faster as fast_loss, session.requests:
+        with faster as fast_loss, session.requests if watchers.saves else nullcontext():
             trainer = _trainer_class(session, fast_loss)(
                 model=model,
                 args=_arguments(model, loop, folder),
@@ -109,11 +113,13 @@ def fit(model: Any, loop: Loop, watchers: Watchers, folder: Path) -> Fitted:
             "The GPU's memory is full.", "Lower --sequence-length or --micro-batch-size."
         ) from error
     check_finite("loss", output.training_loss, output.global_step)
+    if session.requests.stopping and not session.stopped_by:
+        session.stopped_by = "a signal in its last step"  # all is saved; what comes after is not
     if session.stopped_by:
         raise Stopped(
             f"Stopped after step {output.global_step} of {loop.steps} ({session.stopped_by}), and "
             "saved.",
-            "The same command goes on from there.",
+            "The same command, without --resume, goes on from there.",
         )
     if output.global_step != loop.steps:
         raise PipelineError(f"Training ended at step {output.global_step} of {loop.steps}.")
@@ -194,7 +200,8 @@ def _trainer_class(session: _Session, fast_loss: FastLoss | None) -> Any:
 
         def _save_checkpoint(self, *args: Any, **rest: Any) -> None:
             step, loop = self.state.global_step, session.loop
-            sequences = min(step * loop.settings.sequences_per_step, len(loop.order))
+            read = (step - session.done.step) * loop.settings.sequences_per_step
+            sequences = min(session.done.sequences + read, len(loop.order))
             tokens = self.state.num_input_tokens_seen
             session.save(Progress(step, sequences, tokens, self.positions, monitor.seconds))
 
@@ -247,6 +254,10 @@ def _callback(session: _Session, trainer: Any) -> Any:
             state.global_step = session.done.step
             state.num_input_tokens_seen = session.done.tokens
             trainer._globalstep_last_logged = session.done.step
+            if (scaler := trainer.accelerator.scaler) is not None:
+                session.parts = replace(session.parts, scaler=scaler)
+                if saves and saves.found:
+                    load_scaler(saves.found.path, scaler)
             monitor.begin()
             scored = {score.step for score in monitor.held_out}
             is_due = every and session.done.step and not session.done.step % every

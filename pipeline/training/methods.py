@@ -33,10 +33,10 @@ class Preset:
 
 _ADAPTER = "an adapter starts at nothing and is small: it takes large steps"
 PRESETS = {
-    "lora": Preset(1e-3, _ADAPTER),
-    "qlora": Preset(1e-3, _ADAPTER),
-    "qlora8": Preset(1e-3, _ADAPTER),
-    "dora": Preset(1e-3, _ADAPTER),
+    "lora": Preset(4e-4, _ADAPTER),
+    "qlora": Preset(4e-4, _ADAPTER),
+    "qlora8": Preset(4e-4, _ADAPTER),
+    "dora": Preset(4e-4, _ADAPTER),
     "full": Preset(1e-5, "large steps would undo what the base has learned"),
-    "scratch": Preset(5e-4, "a small model that starts at random numbers"),
+    "scratch": Preset(5e-4, "a small model starts at random numbers and has far to go"),
 }

@@ -15,11 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from pipeline.console import Advance, megabytes, progress, warn
+from pipeline.console import Advance, duration, megabytes, progress, say, warn
 from pipeline.errors import PipelineError
 from pipeline.training.memory import MemoryMeter
 from pipeline.training.metrics import (
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 
 _PACE_STEPS = 50  # over which the time that is left is estimated
+_KNOWN_AFTER = 4  # steps, of which the first takes longer than the others
+_WORTH_SAYING = 60.0  # seconds
 _MOST_OVERFLOWS = 20  # in a row: the scale of the loss is halved at each, so by then it is 1/10^6
 
 _logger = logging.getLogger(__name__)
@@ -173,9 +176,18 @@ class Monitor:
         self._pace.append((step, self._trained))
         self._advance(step - self._step, left=self._left(step))
         self._step = step
+        if step == self._done + _KNOWN_AFTER:
+            self._say_how_long(step)
         before = self._clock()
         self._profile_step()  # to write the trace down takes a second
         self._away += self._clock() - before
+
+    def _say_how_long(self, step: int) -> None:
+        left = self._left(step)
+        if left >= _WORTH_SAYING:
+            end = datetime.now() + timedelta(seconds=left)
+            cost = f", for {self._price * left / 3600:,.2f}" if self._price else ""
+            say(f"About {duration(left)} to go, until {end:%H:%M}{cost}.")
 
     def waited(self, seconds: float) -> None:
         """So long the training has waited for data."""

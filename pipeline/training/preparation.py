@@ -101,6 +101,11 @@ def choose(
     kind = kind_of([*training, *held_out])
     if settings.chat_template and kind != "chat":
         raise UsageError("--chat-template is for chats, and there are none to train on.")
+    if settings.eos == "chunk" and kind != "text":
+        raise UsageError(
+            f"--eos chunk is for texts, and these are {NOUNS[kind]}, which are not cut into chunks.",
+            "Leave --eos out.",
+        )
     schedule = choose_schedule(training, held_out, parse_mix(settings.mix))
     return Chosen(kind, trained_on(training, schedule), held_out, schedule, [*training, *held_out])
 

@@ -84,8 +84,7 @@ def load_state(folder: Path, parts: Parts) -> Progress:
         optimizer = _nested(load_file(folder / OPTIMIZER), state["optimizer"])
         parts.optimizer.load_state_dict(optimizer)
         parts.scheduler.load_state_dict(parts.scheduler.state_dict() | state["scheduler"])
-        if parts.scaler is not None and state["scaler"] is not None:
-            parts.scaler.load_state_dict(state["scaler"])
+        _take_rates(parts)
         return Progress(**state["progress"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -93,6 +92,24 @@ def load_state(folder: Path, parts: Parts) -> Progress:
             f"The state in {folder} does not fit this run: {reason}",
             "It is of another model or other settings: --resume never starts anew.",
         ) from error
+
+
+def _take_rates(parts: Parts) -> None:
+    """Let the next step have the rate of the schedule as it is now: the run may have been made
+    longer."""
+    scheduler = parts.scheduler
+    pairs = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    scheduler._last_lr = [base * factor(scheduler.last_epoch) for base, factor in pairs]
+    groups = parts.optimizer.param_groups
+    for group, rate in zip(groups, scheduler._last_lr, strict=True):
+        group["lr"] = rate
+
+
+def load_scaler(folder: Path, scaler: Any) -> None:
+    """Put the scale of a loss in float16 back."""
+    state = _read(folder)["scaler"]
+    if state is not None:
+        scaler.load_state_dict(state)
 
 
 def _read(folder: Path) -> dict[str, Any]:

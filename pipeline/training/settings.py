@@ -20,6 +20,8 @@ OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 REPORTS = ("tensorboard", "wandb", "trackio")
 ENDS = ("document", "chunk")
+SEEDS = 2**32  # numpy takes no others
+OF_ADAPTERS = ("rank", "alpha", "rslora", "dropout", "target_modules")
 NOT_OF_THE_RESULT = frozenset(
     {"report_to", "price_per_hour", "profile_steps", "log_every", "save_steps", "save_minutes",
      "keep_last", "keep_every", "steps_per_round"}
@@ -45,7 +47,7 @@ class TrainSettings:
     # "lora", "qlora", "qlora8", "dora" or "full"; see `methods`.
     method: str = "lora"
     learning_rate: float | None = None
-    rank: int = 16
+    rank: int = 64
     # The adapter's output is scaled by alpha / rank, with `rslora` by alpha / sqrt(rank).
     alpha: int | None = None
     rslora: bool = False
@@ -70,12 +72,12 @@ class TrainSettings:
     micro_batch_size: int | None = None
     # Below 1 a share of all steps, from 1 on a number of steps.
     warmup: float = 0.05
-    scheduler: str = "cosine"
+    scheduler: str = "linear"
     # Of "wsd": the share of the steps in which the rate falls, at the end.
     decay: float = 0.2
     optimizer: str = "adamw"
     weight_decay: float = 0.0
-    beta2: float = 0.999
+    beta2: float = 0.95
     max_grad_norm: float = 1.0
     seed: int = 42
     precision: str = "auto"
@@ -189,8 +191,26 @@ class TrainSettings:
             raise UsageError(
                 f"--stride {self.stride} must be below --sequence-length {self.sequence_length}."
             )
+        if self.seed >= SEEDS:
+            raise UsageError(f"--seed must be below {SEEDS}, not {self.seed}.")
+        if not all(prompt.strip() for prompt in self.sample_prompts):
+            raise UsageError(
+                "--sample-prompt must not be empty.", "Give words for the model to go on from."
+            )
+        self._check_adapter()
         parse_mix(self.mix)
         self.save_policy()
+
+    def _check_adapter(self) -> None:
+        if not self.trains_everything:
+            return
+        how = "--from-scratch" if self.from_scratch else f"--method {self.method}"
+        for name in OF_ADAPTERS:
+            if getattr(self, name) != getattr(TrainSettings, name):
+                raise UsageError(
+                    f"{_option(name)} is for adapters, and {how} trains every weight.",
+                    f"Leave {_option(name)} out, or train an adapter: --method lora.",
+                )
 
     def save_policy(self) -> SavePolicy:
         """When to save, and what to keep. Raises UsageError."""

@@ -18,9 +18,11 @@ from pipeline.corpus.new_tokens import extend_tokenizer
 from pipeline.corpus.token_cache import load_tokenizer
 from pipeline.corpus.tokens import tokenizer_fingerprint
 from pipeline.errors import Stopped
-from pipeline.files import fingerprint
+from pipeline.files import fingerprint, sha256_file
 from pipeline.scoring.bits import HasText
+from pipeline.training import checkpoints
 from pipeline.training.base_model import BaseModel
+from pipeline.training.batches import check_isolation
 from pipeline.training.best import Best
 from pipeline.training.checkpointing import RunCheckpoints
 from pipeline.training.data import Sample
@@ -109,13 +111,18 @@ def train(
                 )  # fmt: skip
                 saves.remote = stack.enter_context(copies)
             saves.find(resume, allow_changed=allow_changed)
-        kept = most_kept(settings.save_policy(), run.length.steps) if saves else 0
+        kept = 0
+        if saves:
+            there = sum(1 for _ in checkpoints.whole(saves.folder, hashes=False))
+            kept = max(1, most_kept(settings.save_policy(), run.length.steps) - there)
         check_disk(settings, base.path, output_dir, checkpoints=kept)
         try:
             result = _train(run, output_dir, saves)
-        except Stopped:
+        except BaseException as error:
             if saves:
-                saves.finish(STOP_SECONDS)
+                saves.keep_log(output_dir / TRAIN_LOG)
+                if isinstance(error, Stopped):
+                    saves.finish(STOP_SECONDS)
             raise
         if saves:
             saves.finish(END_SECONDS)
@@ -125,7 +132,9 @@ def train(
 def _identity(run: Prepared) -> dict[str, Any]:
     """Everything that decides what comes out of a run."""
     return run.settings.of_the_result() | {
-        "base_model": f"{run.base.name} {run.base.revision or run.base.source}",
+        "base_model": f"{run.base.name} {run.base.revision or _digest(run.base.path)}",
+        "mixture": [list(stage) for stage in run.mixture.schedule.stages] if run.mixture else None,
+        "from_scratch": _digest(Path(s)) if (s := run.settings.from_scratch) else None,
         "data": fingerprint([run.data.store.key, run.data.lengths]),
         "held_out": fingerprint([[w.ids, w.mask] for w in run.held_out]),
         "tokenizer": tokenizer_fingerprint(run.tokenizer),
@@ -133,6 +142,14 @@ def _identity(run: Prepared) -> dict[str, Any]:
         "engine": run.engine.name,
         "processes": 1,
     }
+
+
+def _digest(path: Path) -> str:
+    """A hash of a file, or of a model's weights and configuration."""
+    if path.is_file():
+        return sha256_file(path)
+    files = sorted([*path.glob("*.safetensors"), *path.glob("config.json")])
+    return fingerprint([[file.name, sha256_file(file)] for file in files])
 
 
 def show(
@@ -166,6 +183,8 @@ def _train(run: Prepared, output_dir: Path, saves: RunCheckpoints | None) -> Tra
             run.engine, run.base, settings, run.precision, cuda=run.machine.cuda,
             extended=run.extended,
         )  # fmt: skip
+        if any(len(sequence) > 1 for sequence in run.data.sequences):
+            check_isolation(model, run.precision.autocast)
         monitor.flops_per_token = flops_per_token(model, _mean_document(run))
         device = "cuda" if run.machine.cuda else "cpu"
         monitor.machine_flops = matmul_rate(device, run.precision.dtype)
@@ -225,6 +244,7 @@ def _before(
     score already."""
     if saves and saves.found:
         return evaluation_of(folder / EVALUATIONS, 0, BASE)
+    (folder / EVALUATIONS).unlink(missing_ok=True)
     found = _evaluate_base(model, run, folder)
     monitor.evaluated(found)
     return found

@@ -88,7 +88,7 @@ def test_in_a_json_list_blanks_count(tmp_path: Path) -> None:
         (b"good\nbad\x07bell", r":2: .* cannot be printed"),
         (b"x" * 201, r":1: .* longer than 200 characters"),
         (b"[1]", "entry 1 is 1, not a string"),
-        (b'["a"', "is no JSON list"),
+        (b'["a"', "begins as a JSON list does"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused_with_its_line(

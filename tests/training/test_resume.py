@@ -106,9 +106,11 @@ def test_another_run_is_refused_with_what_differs(base: BaseModel, tmp_path: Pat
         run(base, tmp_path, other)
     assert "--resume never" in (error.value.hint or "")
     first = next((tmp_path / "checkpoints").iterdir())
-    before = sorted(path.name for path in first.iterdir())
+    before = sorted(path.name for path in first.glob("step-*"))
     run(base, tmp_path, other, resume="never")
-    assert sorted(path.name for path in first.iterdir()) == before, "another run's are not touched"
+    assert sorted(path.name for path in first.glob("step-*")) == before, (
+        "another run's are not touched"
+    )
     (given,) = checkpoints.listed(first)
     with pytest.raises(UsageError, match=r"is of a run with other settings: learning_rate"):
         run(base, tmp_path, other, resume=str(given))
