@@ -9,6 +9,9 @@
 
 Command line beats environment beats file beats default. A key that no stage knows is refused,
 with its line and the nearest key that exists.
+
+A file may begin with `include: other.yaml`, or a list of such: what comes later wins, key by key,
+and the file itself wins over what it includes.
 """
 
 import difflib
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "pipeline.yaml"  # looked for in the data directory
 SHARED_KEYS = ("data-dir",)
+INCLUDE = "include"
+DEEPEST = 10  # files that include one another
 
 Section = dict[str, Any]
 
@@ -36,13 +41,21 @@ def load_settings(path: Path, known: Mapping[str, Collection[str] | None]) -> di
 
     Raises UsageError naming file, line and key.
     """
+    return _load(path, known, ())
+
+
+def _load(
+    path: Path, known: Mapping[str, Collection[str] | None], including: tuple[Path, ...]
+) -> dict[str, Section]:
+    """`including` are the files that led to this one, the first of them first."""
     import yaml
 
     try:
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise UsageError(f"The settings file {path} cannot be read: {reason}.") from error
+        whose = f", which {including[-1]} includes," if including else ""
+        raise UsageError(f"The settings file {path}{whose} cannot be read: {reason}.") from error
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
@@ -56,16 +69,38 @@ def load_settings(path: Path, known: Mapping[str, Collection[str] | None]) -> di
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(f"{path}:1 must be a mapping of stage names to their settings.")
     settings: dict[str, Section] = {"": {}}
-    for key_node, value_node in root.value:
+    for position, (key_node, value_node) in enumerate(root.value):
         key, line = _spelled(key_node.value), key_node.start_mark.line + 1
-        if key in SHARED_KEYS:
+        if key == INCLUDE:
+            if position:
+                raise UsageError(f"{path}:{line}: {INCLUDE!r} must be the first key of the file.")
+            for other in _included(f"{path}:{line}", path, value[key_node.value], including):
+                for name, section in _load(other, known, (*including, path)).items():
+                    settings[name] = settings.get(name, {}) | section
+        elif key in SHARED_KEYS:
             settings[""][key.replace("-", "_")] = value[key_node.value]
         elif key in known:
-            settings[key] = _section(path, key, value_node, value[key_node.value], known[key])
+            section = _section(path, key, value_node, value[key_node.value], known[key])
+            settings[key] = settings.get(key, {}) | section
         else:
-            allowed = [*SHARED_KEYS, *known]
+            allowed = [*SHARED_KEYS, *known, INCLUDE]
             raise UsageError(f"{path}:{line}: unknown key {key!r}.", nearest(key, allowed))
     return settings
+
+
+def _included(where: str, path: Path, value: Any, including: tuple[Path, ...]) -> list[Path]:
+    """The files that `value` names, from the folder of `path`. Raises UsageError, for loops too."""
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) and name.isprintable() and name for name in names):
+        raise UsageError(f"{where}: {INCLUDE!r} takes the path of a settings file, or a list.")
+    if len(including) >= DEEPEST:
+        raise UsageError(f"{where}: settings files include one another more than {DEEPEST} deep.")
+    found = [path.parent / name for name in names]
+    open_ones = {file.resolve() for file in (*including, path)}
+    for other in found:
+        if other.resolve() in open_ones:
+            raise UsageError(f"{where} includes {other}, which includes this file in its turn.")
+    return found
 
 
 def _section(

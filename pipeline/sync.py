@@ -50,28 +50,34 @@ def sync(
     `pipeline train --sync-to` does so by itself. Only complete checkpoints count, here and there;
     nothing is overwritten, and a machine that trains meanwhile goes on undisturbed.
     """
-    folder = Workspace(data_dir).directory("train") / "checkpoints"
+    root = Workspace(data_dir).directory("train") / "checkpoints"
     if action is Action.UP:
-        send(folder, url, step)
+        send(root, url, step)
     elif action is Action.DOWN:
-        fetch_newest(folder, url, step)
+        fetch_newest(root, url, step)
     elif action is Action.LIST:
         show(url, step)
     else:
         verify(url, step)
 
 
-def send(folder: Path, url: str, step: int | None) -> None:
-    """Send the whole checkpoints in `folder` whose step is not there yet. Raises PipelineError."""
+def send(root: Path, url: str, step: int | None) -> None:
+    """Send the whole checkpoints of the latest run in `root` whose step is not there yet.
+
+    Raises PipelineError.
+    """
     from pipeline.training import checkpoints
     from pipeline.training.remote_copies import RemoteCopies
 
-    found = [one for one in checkpoints.whole(folder) if step in (None, one.step)]
+    runs = [found for folder in root.glob("*") if (found := list(checkpoints.whole(folder)))]
+    latest = max(runs, key=lambda run: run[0].saved, default=[])
+    found = [one for one in latest if step in (None, one.step)]
     if not found:
         raise PipelineError(
-            f"{folder} has no whole checkpoint{_of(step)}.", "`pipeline train` makes them."
+            f"{root} has no whole checkpoint{_of(step)}.", "`pipeline train` makes them."
         )
-    with RemoteCopies(url, keep=lambda _: (), by_hand=True) as copies:
+    run = str(found[0].about.get("run") or found[0].path.parent.name)
+    with RemoteCopies(url, run=run, keep=lambda _: (), by_hand=True) as copies:
         there = copies.steps()
         missing = [one for one in found if one.step not in there]
         for one in missing:
@@ -86,8 +92,9 @@ def send(folder: Path, url: str, step: int | None) -> None:
     console.say(f"sync: {len(missing)} checkpoints sent, {len(found) - len(missing)} were there")
 
 
-def fetch_newest(folder: Path, url: str, step: int | None) -> None:
-    """Fetch the newest complete checkpoint (or that of `step`), unless there is a newer one here.
+def fetch_newest(root: Path, url: str, step: int | None) -> None:
+    """Fetch the newest complete checkpoint (or that of `step`) into the folder of its run in
+    `root`, unless there is a newer one here.
 
     Raises PipelineError.
     """
@@ -95,6 +102,7 @@ def fetch_newest(folder: Path, url: str, step: int | None) -> None:
     from pipeline.training.remote_fetch import fetch, newer
 
     run = _remote_run(url)
+    folder = root / _name_of(run)
     if step is None:
         found = newer(run, folder)
         if found is None:
@@ -184,6 +192,14 @@ def _remote_run(url: str) -> "RemoteRun":
     run = RemoteRun(remote_folder(url), ask)
     run.look()
     return run
+
+
+def _name_of(run: "RemoteRun") -> str:
+    """The name of the run there, and of its folder here. Raises PipelineError: there is none."""
+    name = run.run_there()
+    if name is None:
+        raise PipelineError(f"There is no complete checkpoint at {run.folder.shown}.")
+    return name
 
 
 def _of(step: int | None) -> str:

@@ -150,6 +150,10 @@ def test_pushing_without_a_token_is_refused_before_any_work(tmp_path: Path) -> N
         ("--dataset", "./no-such-table.jsonl"),
         ("--dataset-revision", "v9"),
         ("--chat-template", "no-such.jinja"),
+        ("--rope-scaling", "foo"),
+        ("--batch-tokens", "100"),
+        ("--resume", "nonsense"),
+        ("--precision", "bf15"),
     ],
 )
 def test_all_refuses_a_late_stages_option_before_any_work(

@@ -1,7 +1,9 @@
 """Stage 6 on what stages 1 to 4 made of records and texts, and what stages 7 and 8 make of that."""
 
+import inspect
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from pipeline.cli import make_pipeline
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.header import metadata
 from pipeline.export.modelfile import parse_modelfile
@@ -17,10 +21,11 @@ from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import preprocess
 from pipeline.step3_chunk import chunk
 from pipeline.step4_upload import upload
-from pipeline.step6_train import train
+from pipeline.step6_train import settings_from, train
 from pipeline.step7_quantize import quantize
 from pipeline.step8_modelfile import modelfile
 from pipeline.training.base_model import BaseModel
+from pipeline.training.methods import METHODS, PRESETS
 from pipeline.workspace import Workspace
 from tests.chain import ROOT, environment
 from tests.tiny_models import TALE, tiny_llama, tiny_llama_smollm
@@ -80,6 +85,37 @@ def test_records_are_trained_on_from_end_to_end(
     before = (data / "6_adapter" / "stage.json").read_bytes()
     trained(data, base)
     assert (data / "6_adapter" / "stage.json").read_bytes() == before, "nothing to do"
+
+
+def test_records_are_not_cut_into_chunks_of_their_own(base: BaseModel, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    prepare(data, qa=PAIRS)
+    with pytest.raises(UsageError, match="--eos per-chunk is for texts, and records are not cut"):
+        trained(data, base, eos="per-chunk")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("per-chunk", "chunk"), ("per-document", "document"), ("chunk", "chunk")],
+)
+def test_where_texts_end_has_two_names_for_each(given: str, meant: str) -> None:
+    values = {name: each.default for name, each in inspect.signature(train).parameters.items()}
+    assert settings_from(values | {"eos": given}).eos == meant
+    with pytest.raises(UsageError, match="--eos 'row' is unknown"):
+        settings_from(values | {"eos": "per-row"})
+
+
+def test_the_help_gives_every_preset_with_its_reason() -> None:
+    shown = CliRunner().invoke(make_pipeline(), ["train", "--help"], env={"COLUMNS": "200"}).output
+    text = re.sub(r"[│╭╮╰╯─\s]+", " ", shown)
+    for name, preset in PRESETS.items():
+        named = "--from-scratch" if name == "scratch" else name
+        assert re.search(
+            rf"{preset.learning_rate:g} for [^;]*{named}\b[^;]*, since {re.escape(preset.reason)}",
+            text,
+        ), name
+    for name, method in METHODS.items():
+        assert f"{name}: {method.about}" in text
 
 
 def test_of_several_kinds_one_is_chosen(base: BaseModel, tmp_path: Path) -> None:

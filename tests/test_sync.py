@@ -11,6 +11,7 @@ from pipeline.training.remote_copies import RemoteCopies
 from tests.lying_remote import lying
 from tests.s3_server import S3Server
 
+RUN = "0123456789abcdef"
 S3_URL = "s3://bucket/runs/horror"
 
 
@@ -20,10 +21,11 @@ def sync(action: str, url: str, data: Path, *more: str) -> Result:
 
 
 def make(data: Path, *steps: int, text: str = "") -> Path:
-    folder = data / "6_adapter" / "checkpoints"
+    folder = data / "6_adapter" / "checkpoints" / RUN
     for step in steps:
+        content = f"{text} {step}" * 9
         checkpoints.write(
-            folder, step, lambda path: (path / "model.bin").write_text(f"{text} {step}" * 9), {}  # noqa: B023
+            folder, step, lambda path: (path / "model.bin").write_text(content), {"run": RUN}  # noqa: B023
         )  # fmt: skip
     return folder
 
@@ -51,13 +53,13 @@ def test_up_and_down_bring_all_that_is_whole_and_verify_reads_it(url: str, tmp_p
     fetched = sync("down", url, tmp_path / "b")
     assert fetched.exit_code == 0 and "the checkpoint of step 3 is in" in fetched.stderr
     assert sync("down", url, tmp_path / "b", "--step", "1").exit_code == 0
-    other = tmp_path / "b" / "6_adapter" / "checkpoints"
+    other = tmp_path / "b" / "6_adapter" / "checkpoints" / RUN
     assert [one.step for one in checkpoints.whole(other)] == [3, 1]
 
 
 def test_sending_by_hand_does_not_stop_a_machine_that_trains(tmp_path: Path) -> None:
     url, folder = str(tmp_path / "copies"), make(tmp_path / "a", 5)
-    with RemoteCopies(url) as training:
+    with RemoteCopies(url, run=RUN) as training:
         make(tmp_path / "b", 4, 5, text="by hand")
         assert sync("up", url, tmp_path / "b").exit_code == 0
         training.offer(checkpoints.verify(make(tmp_path / "a", 6) / "step-00000006"))

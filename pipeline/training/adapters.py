@@ -1,7 +1,8 @@
 """New adapters on a loaded model, and new rows for new tokens."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.new_tokens import NewToken
@@ -9,7 +10,7 @@ from pipeline.errors import UsageError
 from pipeline.training.base_model import BaseModel
 from pipeline.training.methods import METHODS
 from pipeline.training.settings import TrainSettings
-from pipeline.training.targets import find_targets, is_transposed
+from pipeline.training.targets import Targets, find_targets, is_transposed
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +48,18 @@ def add_adapter(
     return adapted
 
 
-def check_head(model: Any) -> None:
-    """Raise UsageError if new tokens cannot get rows of the head of `model`, on the meta device."""
+def check_tables(model: Any, targets: Targets) -> None:
+    """Raise UsageError if new tokens cannot get rows of their own in the embedding and the head of
+    `model`, which may be on the meta device.
+    """
     head = model.get_output_embeddings()
+    tables = (model.get_input_embeddings(), head)
+    for name, module in model.named_modules():
+        if any(module is table for table in tables) and _is_target(name, targets):
+            raise UsageError(
+                f"--extra-tokens trains rows of {name}, and --target-modules all of it.",
+                f"Leave {name.rpartition('.')[2]} out of --target-modules.",
+            )
     if getattr(head, "bias", None) is not None:
         raise UsageError(
             f"--extra-tokens: the output head of {model.config.model_type} has a bias, which PEFT "
@@ -58,9 +68,14 @@ def check_head(model: Any) -> None:
         )
 
 
+def _is_target(name: str, targets: Targets) -> bool:
+    linear = any(f".{name}".endswith(f".{end}") for end in targets.linear)
+    return linear or any(name.endswith(end) for end in targets.whole)
+
+
 def _show_no_bias(head: Any) -> None:
     """PEFT's wrapper around a head whose rows are trained shows its weight and not that it has no
-    bias, which TRL's loss asks for; `check_head` sees to it that it has none.
+    bias, which TRL's loss asks for; `check_tables` sees to it that it has none.
     """
     if head is not None and not hasattr(head, "bias"):
         head.bias = None
@@ -89,20 +104,53 @@ def finish_adapter(model: Any, seed: int) -> None:
 def add_token_rows(model: Any, new_tokens: Iterable[NewToken], size: int) -> None:
     """Give each new token a row in the embedding and in the head, of `size` rows at least.
 
-    It starts as the mean of the tokens that it was spelled with: what the model knows of it.
+    It starts as the mean of the tokens that it was spelled with: what the model knows of it. Rows
+    that the base had in reserve are remembered for `without_rows`.
     """
     import torch
 
     new_tokens = list(new_tokens)
     if not new_tokens:
         return
-    if model.get_input_embeddings().weight.shape[0] < size:
+    own = model.get_input_embeddings().weight.shape[0]
+    if own < size:
         model.resize_token_embeddings(size, mean_resizing=False)
+    reserve = [token.id for token in new_tokens if token.id < own]
     with torch.no_grad():
+        model.rows_in_reserve = [(t, reserve, t[reserve].clone()) for t in _tables(model)]
         for table in _tables(model):
             for token in new_tokens:
                 pieces = table[list(token.pieces)].to(torch.float32)
                 table[token.id] = pieces.mean(dim=0).to(table.dtype)
+
+
+@contextmanager
+def without_rows(model: Any, first: int) -> Iterator[None]:
+    """Let the model write and be scored as before `add_token_rows`, adapters aside: without the
+    rows from `first` on (the base's own number of them), and with what it had in reserve below.
+
+    Their logits are cut off where the head gives them, rather than made low: some models squash
+    logits after that, and a low one would then have a share of the probability again.
+    """
+    import torch
+
+    def cut(module: Any, given: Any, logits: "torch.Tensor") -> "torch.Tensor":
+        return logits[..., :first]
+
+    def swap() -> None:
+        with torch.no_grad():
+            for table, ids, rows in getattr(model, "rows_in_reserve", ()):
+                now = table[ids].clone()
+                table[ids] = rows
+                rows.copy_(now)
+
+    hook = model.get_output_embeddings().register_forward_hook(cut)
+    swap()
+    try:
+        yield
+    finally:
+        swap()
+        hook.remove()
 
 
 def _tables(model: Any) -> "list[torch.Tensor]":

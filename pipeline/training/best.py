@@ -10,13 +10,13 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
 from pipeline.files import TEMPORARY_PREFIX, is_disk_full, sha256_file, sync, write_json
 from pipeline.training.evaluation import Evaluation
+from pipeline.training.run_state import trained_parts
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +92,7 @@ class Best:
             raise _damaged(path) from error
         if not is_whole:
             raise _damaged(path)
-        wanted = dict(_trained(model))
+        wanted = trained_parts(model)
         if _shapes(saved) != _shapes(wanted):
             raise PipelineError(
                 f"The weights in {path} are not of the model that is being trained.",
@@ -152,8 +152,8 @@ def _save(model: Any, folder: Path, step: int, bits: float) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     weights = folder / WEIGHTS
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _trained(model)}
-    save_file(tensors, weights)
+    parts = trained_parts(model).items()
+    save_file({name: part.detach().cpu().contiguous() for name, part in parts}, weights)
     weights.chmod(0o644)
     sync(weights)
     marker = {"step": step, "bits_per_byte": bits, "sha256": sha256_file(weights)}
@@ -161,19 +161,6 @@ def _save(model: Any, folder: Path, step: int, bits: float) -> dict[str, Any]:
     folder.chmod(0o755)
     sync(folder)
     return marker
-
-
-def _trained(model: Any) -> "Iterator[tuple[str, torch.Tensor]]":
-    """What training changes: parameters with a gradient, and statistics that layers keep."""
-    from torch.nn.modules.batchnorm import _NormBase
-
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            yield name, parameter
-    for prefix, module in model.named_modules():
-        if isinstance(module, _NormBase):
-            for name, buffer in module.named_buffers(prefix, recurse=False):
-                yield name, buffer
 
 
 def _shapes(tensors: "dict[str, torch.Tensor]") -> dict[str, Any]:

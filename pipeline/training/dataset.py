@@ -61,6 +61,7 @@ def training_data(
     packing: bool = True,
     weighted: bool = False,
     kind: Shape | None = None,
+    one_by_one: bool = True,
 ) -> TrainingData:
     """Tokenize samples into a store in `folder` (or find it there) and put rows into sequences.
 
@@ -68,6 +69,8 @@ def training_data(
         packing: short rows share a sequence.
         weighted: rows of different sources never do, as the sources are drawn from apart.
         kind: what the samples are, where that is known: of none it cannot be told.
+        one_by_one: without a `micro_batch_size` one sequence is computed at a time, as on a CPU;
+            on a GPU it may be any number.
 
     Raises:
         PipelineError: there is nothing to train on, or the account does not come out even.
@@ -97,7 +100,9 @@ def training_data(
         trained=_trained(store, sequences, sums), collections=[names[s[0]] for s in sequences],
         ledger={},
     )  # fmt: skip
-    data.ledger = _ledger(data, statistics, settings)
+    # Alone in a batch, a sequence is not padded.
+    at_once = settings.micro_batch_size or (1 if one_by_one else None)
+    data.ledger = _ledger(data, statistics, padded=at_once != 1)
     return data
 
 
@@ -149,18 +154,14 @@ def _trained(store: TokenStore, sequences: list[list[int]], lengths: list[int]) 
     return [sum(map(count, sequence)) for sequence in sequences]
 
 
-def _ledger(
-    data: TrainingData, statistics: dict[str, Any], settings: TrainSettings
-) -> dict[str, Any]:
+def _ledger(data: TrainingData, statistics: dict[str, Any], *, padded: bool) -> dict[str, Any]:
     """Where every token went. Raises PipelineError unless that comes out even, to the last."""
     s = statistics
     alone = s["stored"] - data.tokens  # in rows of one token
     dropped = dict(s["dropped"])
     if alone:
         dropped[UNTRAINED] = dropped.get(UNTRAINED, 0) + alone
-    longest = max(data.lengths)
-    one_by_one = settings.micro_batch_size in (None, 1)
-    positions = data.tokens if one_by_one else len(data.sequences) * longest
+    positions = len(data.sequences) * max(data.lengths) if padded else data.tokens
     rows = sum(map(len, data.sequences))
     ledger = {
         "kind": data.kind,

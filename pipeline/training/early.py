@@ -6,6 +6,7 @@ from pipeline.errors import UsageError
 from pipeline.training.configs import context_of, new_config
 from pipeline.training.engine import Machine, choose_engine, choose_precision
 from pipeline.training.length import check_batch
+from pipeline.training.libraries import quiet_libraries
 from pipeline.training.loading import check_machine
 from pipeline.training.optimizer import check_optimizer
 from pipeline.training.reporters import make_reporters
@@ -52,6 +53,7 @@ def _check_machine(settings: TrainSettings) -> None:
 
 
 def _check_new_model(settings: TrainSettings, path: Path) -> None:
+    quiet_libraries()
     config = new_config(path, settings.sequence_length)
     change = rope_change(config, settings.rope_scaling, settings.sequence_length)
     context = change.context if change else context_of(config)

@@ -103,7 +103,10 @@ def beyond_unsloth(settings: TrainSettings) -> str | None:
     """Why unsloth cannot do what is asked, or would do something else; None if it can.
 
     Of what it can do it is given what its own code is for: adapters on a base in 16 or 4 bits.
+    A name in `target_modules` that does not say what it is, is looked at when the model is loaded.
     """
+    named = {name.strip() for entry in settings.target_modules for name in entry.split(",")}
+    norms = any("norm" in name.rpartition(".")[2].lower() for name in named)
     reasons = (
         (settings.from_scratch is not None, "unsloth only trains models that there are already"),
         (settings.split_model, "unsloth would split the model in a way of its own"),
@@ -113,6 +116,7 @@ def beyond_unsloth(settings: TrainSettings) -> str | None:
         (settings.rope_scaling is not None, "unsloth stretches positions in a way of its own"),
         (bool(settings.extra_tokens), "unsloth would train the whole embedding for new tokens"),
         (settings.precision == "fp32", "unsloth computes in 16 bits only"),
+        (norms, "unsloth trains no norms beside an adapter"),
     )
     return next((reason for applies, reason in reasons if applies), None)
 

@@ -12,7 +12,7 @@ from pipeline.corpus.new_tokens import Extended
 from pipeline.corpus.token_cache import load_tokenizer
 from pipeline.errors import PipelineError, UsageError
 from pipeline.scoring.bits import WINDOW_TOKENS
-from pipeline.training.adapters import add_adapter, add_token_rows, check_head, finish_adapter
+from pipeline.training.adapters import add_adapter, add_token_rows, check_tables, finish_adapter
 from pipeline.training.base_model import BaseModel
 from pipeline.training.configs import (
     library_errors,
@@ -34,6 +34,8 @@ from pipeline.training.rope import RopeChange, context_of
 from pipeline.training.settings import TrainSettings
 from pipeline.training.targets import find_targets, has_fused_experts
 
+_UNSLOTH_WHOLE = ("embed_tokens", "lm_head")  # anything else it answers with a TypeError
+
 
 def check_method(settings: TrainSettings, base_path: Path, machine: Machine) -> None:
     """Raise UsageError or PipelineError for what cannot be done with this model on this machine.
@@ -53,10 +55,10 @@ def check_method(settings: TrainSettings, base_path: Path, machine: Machine) -> 
             "Leave it out.",
         )
     if not settings.trains_everything:
-        find_targets(model, settings.target_modules)
+        targets = find_targets(model, settings.target_modules)
         check_quantizes(model, settings.method, cuda=machine.cuda)
         if settings.extra_tokens:
-            check_head(model)
+            check_tables(model, targets)
 
 
 def load_for_training(
@@ -120,7 +122,7 @@ def loading(base: BaseModel) -> Iterator[None]:
             "Choose a smaller base model, or --method qlora.",
         ) from error
     except (
-        OSError, ImportError, ValueError, KeyError, RuntimeError, SafetensorError
+        OSError, ImportError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError
     ) as error:  # fmt: skip
         raise PipelineError(
             f"The base model in {base.path} cannot be loaded: {reason_of(error)}.",
@@ -225,6 +227,12 @@ def _load_unsloth(base: BaseModel, settings: TrainSettings, precision: Precision
     )
     check_quantized(model, settings.method)
     targets = find_targets(model, settings.target_modules)
+    for name in targets.whole:
+        if name not in _UNSLOTH_WHOLE:
+            raise UsageError(
+                f"--engine unsloth cannot train {name} beside an adapter.",
+                "Use --engine trl, or leave it out of --target-modules.",
+            )
     wants = wants_checkpointing(settings, cuda=True)
     model = FastLanguageModel.get_peft_model(
         model,

@@ -103,7 +103,7 @@ def choose(
         raise UsageError("--chat-template is for chats, and there are none to train on.")
     if settings.eos == "chunk" and kind != "text":
         raise UsageError(
-            f"--eos chunk is for texts, and these are {NOUNS[kind]}, which are not cut into chunks.",
+            f"--eos per-chunk is for texts, and {NOUNS[kind]}s are not cut into chunks.",
             "Leave --eos out.",
         )
     schedule = choose_schedule(training, held_out, parse_mix(settings.mix))

@@ -4,6 +4,8 @@ What counts is the marker of a checkpoint and the files that are listed beside i
 helps to find what a listing does not show yet.
 """
 
+import json
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -30,6 +32,7 @@ from pipeline.training.remote_registry import (
 
 _LEASE_TRIES = 5
 _MARKER_TRIES = 3
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")  # no way out of the directory
 _HINTS = 20  # checkpoints that are looked for although only the registry has them
 
 T = TypeVar("T")
@@ -43,6 +46,15 @@ class Superseded(PipelineError):
 def once(question: Callable[[], T]) -> T:
     """Ask, and leave trying again to the caller."""
     return question()
+
+
+def _run_of(marker: bytes) -> str | None:
+    """The run that a COMPLETE.json is of, if it says so."""
+    try:
+        run = json.loads(marker)["about"]["run"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return run if isinstance(run, str) else None
 
 
 class RemoteRun:
@@ -167,17 +179,28 @@ class RemoteRun:
 
     def _agreed(self, run: str | None, owner: Session | None, registry: Registry | None) -> str:
         """The id of the run: the one that is there, else the one given, else a new one."""
-        there = registry.run if registry else None
-        if owner is not None:
-            with suppress(Trouble):
-                told = self.ask(lambda: self.folder.read(owner.path, LARGEST_JSON))
-                there = read_session(told)["run"] or there
+        there = self._told(owner, registry)
         if run and there and run != there and self.newest() is not None:
             raise UsageError(
                 f"{self.folder.shown} has checkpoints of another run ({there}, and this is {run}).",
                 "Give another --sync-to: one address holds one run.",
             )
         return run or there or secrets.token_hex(8)
+
+    def run_there(self) -> str | None:
+        """The id of the run that is there, fit to be the name of a folder; None if none is told."""
+        there = self._told(self.owner(), self.look())
+        if there is None:
+            there = next((run for one in self.complete() if (run := _run_of(one.marker))), None)
+        return there if there and _RUN.fullmatch(there) else None
+
+    def _told(self, owner: Session | None, registry: Registry | None) -> str | None:
+        there = registry.run if registry else None
+        if owner is not None:
+            with suppress(Trouble):
+                told = self.ask(lambda: self.folder.read(owner.path, LARGEST_JSON))
+                there = read_session(told)["run"] or there
+        return there
 
     def check_owner(self) -> None:
         """Raises Superseded if another session has begun since this one did."""

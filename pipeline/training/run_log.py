@@ -108,7 +108,9 @@ def _connect(stack: ExitStack, own: logging.Logger, file: IO[str]) -> None:
         logger = logging.getLogger(name)
         shown = logger.level or logging.WARNING
         at_least = _AtLeast(max(shown, logging.WARNING), screen)
-        stack.enter_context(_handled(logger, min(shown, logging.INFO), [handler, at_least]))
+        # Parts of torch have handlers of their own, to the screen, for what its level lets pass.
+        level = logging.WARNING if name == "torch" else min(shown, logging.INFO)
+        stack.enter_context(_handled(logger, level, [handler, at_least]))
 
     def listen(kind: str, text: str) -> None:
         if not screen.is_showing:  # else it is a library's, and in the file as such

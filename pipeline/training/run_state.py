@@ -123,23 +123,37 @@ def _read(folder: Path) -> dict[str, Any]:
 # --- weights --------------------------------------------------------------------------------------
 
 
+def trained_parts(model: Any) -> dict[str, "torch.Tensor"]:
+    """What training changes in a model, by name, and not a copy of it: the parameters that have a
+    gradient, and the statistics that layers keep (BatchNorm).
+    """
+    from torch.nn.modules.batchnorm import _NormBase
+
+    found: dict[str, torch.Tensor] = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
+    for prefix, module in model.named_modules():
+        if isinstance(module, _NormBase):
+            found.update(module.named_buffers(prefix, recurse=False))
+    return found
+
+
 def trained_tensors(model: Any) -> dict[str, "torch.Tensor"]:
-    """What training changes in a model: its trainable parameters, by name, on the CPU."""
+    """Copies of what training changes in a model, by name, on the CPU."""
     return {
-        name: parameter.detach().to("cpu", copy=True).contiguous()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in trained_parts(model).items()
     }
 
 
 def load_trained(model: Any, tensors: Mapping[str, "torch.Tensor"]) -> None:
-    """Put trained parameters back, in place and exactly.
+    """Put back what training changes, in place and exactly.
 
-    Raises ValueError unless names, shapes and types are those of the model's trainable ones.
+    Raises ValueError unless names, shapes and types are those of the model's own.
     """
     import torch
 
-    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    own = trained_parts(model)
     if own.keys() != tensors.keys():
         other = sorted(own.keys() ^ tensors.keys())[0]
         raise ValueError(f"one of the two has no {other}")

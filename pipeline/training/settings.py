@@ -209,7 +209,7 @@ class TrainSettings:
             if getattr(self, name) != getattr(TrainSettings, name):
                 raise UsageError(
                     f"{_option(name)} is for adapters, and {how} trains every weight.",
-                    f"Leave {_option(name)} out, or train an adapter: --method lora.",
+                    f"Leave out {_option(name)}, or {how} to train an adapter.",
                 )
 
     def save_policy(self) -> SavePolicy:

@@ -99,6 +99,24 @@ def test_the_account_of_texts_comes_out_even(tokenizer: Path, tmp_path: Path) ->
     assert data.trained == data.lengths
 
 
+def test_the_share_of_padding_is_none_one_by_one_and_else_at_most_what_is_said(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    chosen = TrainSettings(sequence_length=50)
+
+    def share(n: int | None, *, one_by_one: bool) -> float:
+        settings = dataclasses.replace(chosen, micro_batch_size=n)
+        data = training_data(
+            pairs(9), tokenizer, settings, tmp_path / "tokens", packing=True, one_by_one=one_by_one
+        )
+        worst = data.tokens / (len(data.sequences) * max(data.lengths))
+        assert worst < 0.99
+        return float(data.ledger["real_share"] / round(worst, 4))
+
+    assert share(None, one_by_one=False) == share(4, one_by_one=True) == 1
+    assert share(None, one_by_one=True) == share(1, one_by_one=False) > 1
+
+
 @pytest.mark.parametrize("stride", [5, 20])
 def test_blocks_with_a_stride_repeat_tokens_and_train_each_once(
     tokenizer: Path, tmp_path: Path, stride: int

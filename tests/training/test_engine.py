@@ -105,6 +105,7 @@ def test_an_engine_can_be_asked_for_and_is_refused_where_it_cannot_run() -> None
         {"method": "qlora"},
         {"rslora": True, "dropout": 0.1, "rank": 64},
         {"target_modules": ("attention",)},
+        {"target_modules": ("attention", "embed_tokens", "normal.q_proj")},
         {"gradient_checkpointing": False},
     ],
 )
@@ -123,6 +124,8 @@ def test_auto_takes_unsloth_for_what_it_can_do(can: dict[str, Any]) -> None:
         ({"rope_scaling": "auto"}, "positions"),
         ({"extra_tokens": ("Frankenstein",)}, "new tokens"),
         ({"precision": "fp32"}, "16 bits only"),
+        ({"target_modules": ("attention,input_layernorm",)}, "norms"),
+        ({"target_modules": ("all-linear", "model.norm")}, "norms"),
     ],
 )
 def test_auto_says_why_not_and_asking_for_it_is_refused(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.training import loading
 from pipeline.training.base_model import BaseModel
 from pipeline.training.engine import Attention, Engine, Machine, choose_precision
@@ -150,7 +150,12 @@ def test_unsloth_gets_the_same_settings(
     base: BaseModel, fake_unsloth: dict[str, dict[str, Any]]
 ) -> None:
     settings = TrainSettings(
-        rank=4, alpha=7, dropout=0.25, seed=9, rslora=True, target_modules=("attention", "norm")
+        rank=4,
+        alpha=7,
+        dropout=0.25,
+        seed=9,
+        rslora=True,
+        target_modules=("attention", "embed_tokens"),
     )
     precision = choose_precision(GPU)
     load_for_training(Engine("unsloth", ""), base, settings, precision, cuda=True)
@@ -163,7 +168,7 @@ def test_unsloth_gets_the_same_settings(
     assert adapted["use_rslora"] is True
     assert adapted["random_state"] == 9
     assert adapted["target_modules"] == ["k_proj", "o_proj", "q_proj", "v_proj"]
-    assert adapted["modules_to_save"] == ["model.norm"]
+    assert adapted["modules_to_save"] == ["embed_tokens"]
     assert adapted["target_parameters"] == []
     assert adapted["use_gradient_checkpointing"] == "unsloth"
 
@@ -189,6 +194,28 @@ def test_an_unsloth_that_does_not_quantize_stops_the_run(
     with pytest.raises(PipelineError, match="not kept in NF4"):
         load_for_training(Engine("unsloth", ""), base, settings, BF16, cuda=True)
     assert fake_unsloth["load"]["load_in_4bit"] is True
+
+
+def test_a_whole_layer_that_unsloth_cannot_train_is_one_sentence(
+    tmp_path: Path, fake_unsloth: dict[str, dict[str, Any]]
+) -> None:
+    base = tiny_base(tmp_path / "base", "gpt2")
+    settings = TrainSettings(rank=4, target_modules=("attention", "ln_1"))
+    with pytest.raises(UsageError, match="unsloth cannot train ln_1 beside an adapter") as caught:
+        load_for_training(Engine("unsloth", ""), base, settings, BF16, cuda=True)
+    assert "--engine trl" in str(caught.value.hint)
+    assert "adapt" not in fake_unsloth
+
+
+def test_a_type_error_of_a_library_is_one_sentence(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def from_pretrained(*_: Any, **__: Any) -> Any:
+        raise TypeError("unexpected keyword argument")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    with pytest.raises(PipelineError, match="cannot be loaded: unexpected keyword"):
+        load(base)
 
 
 @pytest.fixture
@@ -309,6 +336,23 @@ def test_new_tokens_of_a_head_with_a_bias_are_refused(tmp_path: Path) -> None:
     message = refused(phi, extra_tokens=("Frankenstein",))
     assert message.startswith("--extra-tokens: the output head of phi has a bias")
     check_method(TrainSettings(extra_tokens=("Frankenstein",), method="full"), phi.path, CPU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"),
+    [("llama", "embed_tokens"), ("llama", "lm_head"), ("gpt2", "wte"), ("gpt2", "transformer.wte")],
+)
+def test_new_tokens_beside_a_table_that_is_trained_whole_are_refused(
+    kind: str, table: str, tmp_path: Path
+) -> None:
+    base = tiny_base(tmp_path / "base", kind)
+    tokens, targets = ("Frankenstein",), ("attention", table)
+    message = refused(base, extra_tokens=tokens, target_modules=targets)
+    assert message.startswith("--extra-tokens trains rows of ")
+    assert table in message
+    check_method(TrainSettings(target_modules=targets), base.path, CPU)
+    beside = TrainSettings(extra_tokens=tokens, target_modules=("attention",))
+    check_method(beside, base.path, CPU)
 
 
 def test_checkpointing_that_a_model_has_not_is_refused(

@@ -1,13 +1,18 @@
 """Each method trains exactly what it says, on every architecture, and nothing else."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.corpus.new_tokens import Extended, NewToken
+from pipeline.scoring.bits import Window, score_model
+from pipeline.scoring.samples import complete
+from pipeline.training.adapters import without_rows
 from pipeline.training.base_model import BaseModel
 from pipeline.training.engine import Engine
 from pipeline.training.loading import load_for_training
@@ -35,7 +40,8 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseModel]:
 
 
 def load(base: BaseModel, *, precision: Any = BF16, extended: Any = None, **asked: Any) -> Any:
-    settings = TrainSettings(**{"rank": 4, **asked})
+    rank = {} if asked.get("method") == "full" else {"rank": 4}
+    settings = TrainSettings(**rank | asked)
     settings.check()
     return load_for_training(TRL, base, settings, precision, cuda=False, extended=extended)
 
@@ -169,6 +175,46 @@ def test_full_fine_tuning_with_new_tokens_has_rows_for_them(bases: dict[str, Bas
     model = load(bases["llama"], method="full", extended=Extended(Path(), NEW, 452))
     assert model.config.vocab_size == 452
     assert model.get_output_embeddings().weight.shape[0] == 452
+
+
+@pytest.mark.parametrize("first", [450, 440], ids=["rows are added", "rows were in reserve"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize(("kind", "tied"), [("llama", False), ("llama", True), ("gemma2", True)])
+def test_without_its_new_rows_a_model_is_its_base_exactly(
+    kind: str, tied: bool, method: str, first: int, tmp_path: Path
+) -> None:
+    # gemma2 squashes logits after the head: a low one would be likely again.
+    base = tiny_base(tmp_path / "base", kind, tie_word_embeddings=tied)
+    plain = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32).eval()
+    new = tuple(NewToken(token.text, first + i, token.pieces) for i, token in enumerate(NEW))
+    model = load(base, method=method, precision=FP32, extended=Extended(base.path, new, first + 2))
+    before = snapshot(model)
+    held_out = [Window("a", list(range(40, 70)), 60), Window("b", list(range(90, 130)), 80)]
+
+    def writes(one: Any) -> str:
+        tokenizer = AutoTokenizer.from_pretrained(base.path)
+        return complete(one, tokenizer, "The lamp went out.", max_new_tokens=8, temperature=0)
+
+    expected, text = score_model(plain, held_out), writes(plain)
+    assert score_model(model, held_out) != expected
+    adapter_off = nullcontext() if method == "full" else model.disable_adapter()
+    with adapter_off, without_rows(model, 450):
+        assert score_model(model, held_out) == expected
+        assert writes(model) == text
+    assert score_model(model, held_out) != expected
+    after = snapshot(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_new_rows_are_back_after_an_error_without_them(
+    bases: dict[str, BaseModel],
+) -> None:
+    model = load(bases["llama"], precision=FP32, extended=Extended(Path(), NEW, 452))
+    head = model.get_output_embeddings()
+    with pytest.raises(ZeroDivisionError), without_rows(model, 450):
+        assert head(torch.ones(1, 64)).shape == (1, 450)
+        raise ZeroDivisionError
+    assert head(torch.ones(1, 64)).shape == (1, 452)
 
 
 def test_a_padded_embedding_has_rows_already(bases: dict[str, BaseModel]) -> None:

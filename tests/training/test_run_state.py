@@ -19,7 +19,9 @@ from pipeline.training.run_state import (
     load_progress,
     load_random,
     load_state,
+    load_trained,
     save_state,
+    trained_tensors,
 )
 
 PROGRESS = Progress(step=3, sequences=12, tokens=700, positions=768, seconds=1.5)
@@ -98,6 +100,17 @@ def test_only_what_is_trained_is_saved(tmp_path: Path) -> None:
     with safe_open(tmp_path / WEIGHTS, framework="pt") as file:
         assert set(file.keys()) == {"0.weight", "2.weight", "2.bias"}
     assert not [path for path in tmp_path.iterdir() if path.suffix not in (".safetensors", ".json")]
+
+
+def test_statistics_that_layers_keep_come_back_with_what_is_trained() -> None:
+    model, other = (torch.nn.BatchNorm1d(3) for _ in range(2))
+    model(torch.arange(12.0).reshape(4, 3))
+    kept = trained_tensors(model)
+    assert set(kept) == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    load_trained(other, kept)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in other.state_dict().items())
+    model(torch.ones(4, 3))
+    assert kept["num_batches_tracked"] == 1, "what is kept is a copy"
 
 
 def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:

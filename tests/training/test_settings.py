@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError, UsageError
@@ -55,6 +56,7 @@ def test_the_defaults_make_sense() -> None:
         ("beta2", 1.0),
         ("max_grad_norm", 0.0),
         ("seed", -1),
+        ("seed", 2**32),
         ("precision", "int8"),
         ("eval_tokens", 0),
         ("eval_every", -1),
@@ -111,7 +113,7 @@ def test_a_step_is_of_sequences_or_of_as_many_as_make_so_many_tokens() -> None:
 def test_the_learning_rate_suits_what_is_trained_unless_it_is_given() -> None:
     adapter, full = TrainSettings().peak_learning_rate, TrainSettings(method="full")
     scratch = TrainSettings(from_scratch="model.json")
-    assert full.peak_learning_rate < scratch.peak_learning_rate < adapter
+    assert full.peak_learning_rate < min(scratch.peak_learning_rate, adapter)
     assert TrainSettings(method="full", learning_rate=3e-4).peak_learning_rate == 3e-4
 
 
@@ -124,6 +126,34 @@ def test_everything_is_trained_in_full_training_and_from_scratch() -> None:
     assert not TrainSettings().trains_everything
     assert TrainSettings(method="full").trains_everything
     assert TrainSettings(from_scratch="model.json").trains_everything
+
+
+@pytest.mark.parametrize("how", [{"method": "full"}, {"from_scratch": "model.json"}])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rank", 8), ("alpha", 32), ("rslora", True), ("dropout", 0.1), ("target_modules", ("q",))],
+)
+def test_what_shapes_an_adapter_is_refused_where_there_is_none(
+    how: dict[str, Any], name: str, value: Any
+) -> None:
+    TrainSettings(**how).check()
+    with_option(name, value).check()
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is for adapters, and --"):
+        TrainSettings(**how, **{name: value}).check()
+
+
+@pytest.mark.parametrize("prompt", ["", " \n"])
+def test_a_prompt_of_nothing_is_refused(prompt: str) -> None:
+    with pytest.raises(UsageError, match="--sample-prompt must not be empty"):
+        TrainSettings(sample_prompts=("The sea", prompt)).check()
+
+
+def test_the_largest_seed_is_one_that_numpy_takes() -> None:
+    seed = 2**32 - 1
+    TrainSettings(seed=seed).check()
+    np.random.RandomState(seed)
+    with pytest.raises(ValueError, match="Seed must be between"):
+        np.random.RandomState(seed + 1)
 
 
 def test_settings_are_recorded_as_they_are_used_in_plain_values() -> None:

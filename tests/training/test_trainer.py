@@ -20,8 +20,11 @@ from pipeline.corpus.documents import Document as CorpusDocument
 from pipeline.corpus.tokens import blocks, document_ids
 from pipeline.errors import PipelineError, UsageError
 from pipeline.scoring.bits import load_windows, score_model, windows
+from pipeline.scoring.samples import complete
 from pipeline.training.base_model import BaseModel
 from pipeline.training.batches import Collator
+from pipeline.training.chats import prompt_ids
+from pipeline.training.data import Sample
 from pipeline.training.metrics import read_metrics
 from pipeline.training.trainer import TrainResult, TrainSettings, train
 from tests.tiny_models import Document, documents, tiny_llama
@@ -101,6 +104,33 @@ def test_the_first_loss_is_the_base_models_own(base: BaseModel, tmp_path: Path) 
     with torch.no_grad():
         expected = model(ids, labels=ids).loss.item()
     assert read_metrics(tmp_path / "metrics.jsonl")[0].loss == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize(("kind", "method"), [("text", "full"), ("chat", "lora")])
+def test_with_new_tokens_the_base_is_scored_and_heard_as_it_is_without_them(
+    kind: str, method: str, base: BaseModel, tmp_path: Path
+) -> None:
+    said = [
+        {"role": "user", "content": "Who keeps the lamp?"},
+        {"role": "assistant", "content": "The captain keeps the lamp in the corridor. " * 3},
+    ]
+    chats = [Sample(f"chat-{i}", {"messages": said}) for i in range(6)]
+    given: tuple[Any, Any] = (chats[:4], chats[4:]) if kind == "chat" else (documents(4), HELD_OUT)
+    prompt, template = "The captain in the corridor", "plain" if kind == "chat" else None
+    settings = TrainSettings(
+        max_steps=1, method=method, precision="fp32", sequence_length=64, micro_batch_size=1,
+        sample_prompts=(prompt,), sample_tokens=12, extra_tokens=("captain", "corridor"),
+        chat_template=template,
+    )  # fmt: skip
+    result = train(settings, *given, base, tmp_path)
+    assert len(result.run.extended.new) == 2
+
+    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
+    own = AutoTokenizer.from_pretrained(base.path)
+    asked = prompt_ids(own, template, prompt) if kind == "chat" else prompt
+    written = complete(model, own, asked, max_new_tokens=12, seed=settings.seed)
+    assert result.before.score == score_model(model, result.run.base_held_out)
+    assert result.before.samples == [written]
 
 
 def test_stock_peft_loads_the_adapter_and_gets_the_same_score(
