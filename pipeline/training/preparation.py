@@ -115,6 +115,7 @@ def tokenize(
     chosen: Chosen,
     tokenizer_path: Path,
     engine: Engine,
+    machine: Machine,
     tokens_dir: Path,
     jobs: int,
 ) -> TrainingData:
@@ -123,7 +124,7 @@ def tokenize(
     packing = settings.packing and engine.name != "unsloth"
     return training_data(
         chosen.training, tokenizer_path, settings, tokens_dir, jobs=jobs, packing=packing,
-        weighted=chosen.schedule is not None, kind=chosen.kind,
+        weighted=chosen.schedule is not None, kind=chosen.kind, one_by_one=not machine.cuda,
     )  # fmt: skip
 
 
@@ -142,7 +143,7 @@ def prepare(
     base_held_out = held_out
     if extended.new:
         base_held_out = _same_bytes(settings, chosen, base, tokenizer, held_out)
-    data = tokenize(settings, chosen, extended.path, engine, tokens_dir, jobs)
+    data = tokenize(settings, chosen, extended.path, engine, machine, tokens_dir, jobs)
     add_sources(data.ledger, chosen.everything, chosen.held_out, chosen.without_share)
     chat, prompts = None, list[str | list[int]](settings.sample_prompts)
     if data.kind == "chat":
@@ -186,7 +187,8 @@ def _same_bytes(
         chosen.held_out, chosen.kind, tokens=settings.eval_tokens,
         template=settings.chat_template, reference=Reference(tokenizer, held_out),
     )  # fmt: skip
-    return yardstick.windows(speller_of(own), context_length(base.path), own)
+    context = run_context(settings, base.path) if settings.from_scratch else None
+    return yardstick.windows(speller_of(own), context or context_length(base.path), own)
 
 
 def _mixture(

@@ -8,7 +8,7 @@ work itself in `loop`.
 
 import math
 from collections.abc import Iterable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,10 +21,13 @@ from pipeline.errors import Stopped
 from pipeline.files import fingerprint, sha256_file
 from pipeline.scoring.bits import HasText
 from pipeline.training import checkpoints
+from pipeline.training.adapters import without_rows
 from pipeline.training.base_model import BaseModel
 from pipeline.training.batches import check_isolation
 from pipeline.training.best import Best
+from pipeline.training.chats import prompt_ids
 from pipeline.training.checkpointing import RunCheckpoints
+from pipeline.training.configs import read_config
 from pipeline.training.data import Sample
 from pipeline.training.dataset import show_examples
 from pipeline.training.engine import Machine, start_engine
@@ -165,10 +168,11 @@ def show(
     it is trained on. Raises as `train` does before it loads the model.
     """
     chosen = choose(settings, train_documents, validation_documents, base)
-    engine = start_engine(Machine.detect(), settings)
+    machine = Machine.detect()
+    engine = start_engine(machine, settings)
     quiet_libraries()
     extended = extend_tokenizer(base.path, settings.extra_tokens, tokens_dir.parent / "tokenizers")
-    data = tokenize(settings, chosen, extended.path, engine, tokens_dir, jobs)
+    data = tokenize(settings, chosen, extended.path, engine, machine, tokens_dir, jobs)
     return show_examples(data, load_tokenizer(extended.path), n)
 
 
@@ -225,11 +229,17 @@ def _mean_document(run: Prepared) -> float:
 
 
 def _evaluator(run: Prepared, folder: Path, *, of_base: bool = False) -> Evaluator:
+    tokenizer, prompts = run.tokenizer, run.prompts
+    if of_base and run.extended.new:
+        tokenizer = load_tokenizer(run.base.path)
+        if run.data.kind == "chat":
+            template, texts = run.settings.chat_template, run.settings.sample_prompts
+            prompts = [prompt_ids(tokenizer, template, text) for text in texts]
     return Evaluator(
-        load_tokenizer(run.base.path) if of_base and run.extended.new else run.tokenizer,
+        tokenizer,
         run.base_held_out if of_base else run.held_out,
         run.sources,
-        run.prompts,
+        prompts,
         sample_tokens=run.settings.sample_tokens,
         seed=run.settings.seed,
         autocast=run.precision.autocast,
@@ -251,8 +261,12 @@ def _before(
 
 
 def _evaluate_base(model: Any, run: Prepared, folder: Path) -> Evaluation:
-    adapter_off = nullcontext() if run.settings.trains_everything else model.disable_adapter()
-    with adapter_off:
+    with ExitStack() as stack:
+        if not run.settings.trains_everything:
+            stack.enter_context(model.disable_adapter())
+        if run.extended.new and run.settings.from_scratch is None:
+            own = read_config(run.base.path).get_text_config(decoder=True).vocab_size
+            stack.enter_context(without_rows(model, own))
         return _evaluator(run, folder, of_base=True).evaluate(model, 0, BASE)
 
 
