@@ -64,7 +64,10 @@ def test_every_picture_and_file_that_the_readme_names_is_there() -> None:
 @pytest.mark.timeout(1200)
 def test_make_demo_prints_both_completions_and_a_better_score(clone: Path) -> None:
     # Less than half of the training and a quarter of the scoring show the same.
-    shorter = {"PIPELINE_TRAIN_EPOCHS": "0.4", "PIPELINE_TRAIN_EVAL_TOKENS": "1024"}
+    shorter = {
+        "PIPELINE_TRAIN_EPOCHS": "0.4", "PIPELINE_TRAIN_EVAL_TOKENS": "1024",
+        "PIPELINE_TRAIN_EVAL_EVERY": "0",
+    }  # fmt: skip
     printed = shell(DEMO[0], clone, **shorter)
     before, after = re.search(r"base model (\d\.\d+)\n\s+adapter +(\d\.\d+)", printed).groups()  # type: ignore[union-attr]
     assert float(after) < float(before), printed
@@ -77,7 +80,7 @@ def test_make_demo_prints_both_completions_and_a_better_score(clone: Path) -> No
 @pytest.mark.timeout(1200)
 def test_the_other_commands_run_in_the_order_of_the_readme(clone: Path) -> None:
     quick = {"PIPELINE_TRAIN_EVAL_TOKENS": "256", "PIPELINE_TRAIN_SAMPLE_TOKENS": "8",
-             "PIPELINE_TRAIN_SEQUENCE_LENGTH": "128"}  # fmt: skip
+             "PIPELINE_TRAIN_SEQUENCE_LENGTH": "128", "PIPELINE_TRAIN_EVAL_EVERY": "0"}  # fmt: skip
     assert len(SESSION) >= 5
     for block in SESSION:
         shell(block, clone, **quick)

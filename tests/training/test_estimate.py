@@ -208,7 +208,7 @@ MEASURED = [
 def test_estimates_are_what_was_measured_and_up_to_a_quarter_more(
     smollm2: Sizes, options: dict[str, Any], half: bool, measured: int
 ) -> None:
-    found = estimate(TrainSettings(**options), smollm2, half=half, cuda=False)
+    found = estimate(TrainSettings(**{"rank": 16, **options}), smollm2, half=half, cuda=False)
     assert 0.99 <= found.total / 1e6 / measured <= 1.26
 
 
@@ -258,7 +258,7 @@ def test_an_estimate_describes_itself() -> None:
 
 
 def test_a_run_that_fits_passes(smollm2: Sizes, capsys: pytest.CaptureFixture[str]) -> None:
-    found = check_fits(TrainSettings(), smollm2, 8 * GB, half=True, cuda=False)
+    found = check_fits(TrainSettings(rank=16), smollm2, 8 * GB, half=True, cuda=False)
     assert 2 * GB < found.total < 3 * GB
     assert capsys.readouterr().err == ""
 
@@ -274,7 +274,8 @@ def test_a_run_that_may_fit_is_warned_of(
 def test_a_run_that_cannot_fit_is_refused_with_what_would(llama_8b: Sizes) -> None:
     def refusal(free: int, **options: Any) -> str:
         with pytest.raises(PipelineError, match=r"the GPU has .* free") as error:
-            check_fits(TrainSettings(**options), llama_8b, free, half=True, cuda=True)
+            settings = TrainSettings(**{"rank": 16, **options})
+            check_fits(settings, llama_8b, free, half=True, cuda=True)
         return str(error.value.hint)
 
     assert refusal(40 * GB, method="full").startswith("With --method lora it needs about")

@@ -143,7 +143,7 @@ def test_adamw_steps_as_the_plain_one_does() -> None:
             groups = parameter_groups(model, 0.1)
             optimizer: Any = torch.optim.AdamW(groups, lr=1e-3, foreach=False, fused=False)
         else:
-            settings = TrainSettings(learning_rate=1e-3, weight_decay=0.1)
+            settings = TrainSettings(learning_rate=1e-3, weight_decay=0.1, beta2=0.999)
             optimizer = make_optimizer(model, settings)
         for i in range(3):
             optimizer.zero_grad()
@@ -194,7 +194,9 @@ def test_the_rate_of_every_step_is_the_peak_times_its_factor(name: str) -> None:
 
 
 def test_the_trainer_steps_with_our_rates_and_logs_them(tmp_path: Path) -> None:
-    settings = TrainSettings(learning_rate=2e-3, warmup=2, batch_size=4, micro_batch_size=2)
+    settings = TrainSettings(
+        learning_rate=2e-3, warmup=2, batch_size=4, micro_batch_size=2, scheduler="cosine"
+    )
     model = llama()
     optimizer = make_optimizer(model, settings)
     used: list[float] = []
