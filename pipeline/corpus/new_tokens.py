@@ -31,7 +31,6 @@ TOKENIZER_FILES = (
     "vocab.*",
     "merges.txt",
     "chat_template*",
-    "config.json",
 )
 
 
@@ -154,7 +153,7 @@ def _entry(token_id: int, token: str) -> dict[str, Any]:
 def _write(base: Path, rules: dict[str, Any], path: Path) -> None:
     """The base's own files with other rules; the rules come last, so that half is not whole."""
     path.mkdir(parents=True, exist_ok=True)
-    for pattern in TOKENIZER_FILES:
+    for pattern in (*TOKENIZER_FILES, "config.json"):
         for file in base.glob(pattern):
             if file.name != TOKENIZER:
                 shutil.copyfile(file, path / file.name)

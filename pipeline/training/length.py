@@ -47,12 +47,12 @@ class Plan:
         tokens = f"about {self.tokens:,} tokens"
         if self.trained is not None and self.trained < self.tokens:
             tokens += f", {self.trained:,} of them trained on"
-        step = f"{_many(self.sequences_per_step, 'sequence')} a step"
+        step = f"{many(self.sequences_per_step, 'sequence')} a step"
         if self.accumulation > 1:
             step += f" ({self.micro_batch} at a time, {self.accumulation} times)"
-        warmup = f"{_many(self.warmup_steps, 'step')} of warm-up" if self.warmup_steps else ""
+        warmup = f"{many(self.warmup_steps, 'step')} of warm-up" if self.warmup_steps else ""
         parts = ", ".join(filter(None, (step, warmup or "no warm-up")))
-        return f"{_many(self.steps, 'step')} = {_epochs(self.epochs)} = {tokens}; {parts}"
+        return f"{many(self.steps, 'step')} = {_epochs(self.epochs)} = {tokens}; {parts}"
 
     def notes(self) -> list[str]:
         """What is odd about this run and may be meant: a sentence each."""
@@ -61,12 +61,12 @@ class Plan:
             share = 100 * self.epochs
             found.append(
                 f"The run sees {share:.{1 if share < 10 else 0}f} % of the training data: "
-                f"one epoch is {_many(round(self.steps / self.epochs), 'step')}."
+                f"one epoch is {many(round(self.steps / self.epochs), 'step')}."
             )
         if 2 * self.warmup_steps > self.steps:
             found.append(
-                f"The warm-up of {_many(self.warmup_steps, 'step')} takes more than half of the "
-                f"{_many(self.steps, 'step')}: most of the run learns at a low rate. "
+                f"The warm-up of {many(self.warmup_steps, 'step')} takes more than half of the "
+                f"{many(self.steps, 'step')}: most of the run learns at a low rate. "
                 "Lower --warmup."
             )
         return found
@@ -205,5 +205,6 @@ def _epochs(epochs: float) -> str:
     return f"{text} epoch" if text == "1.00" else f"{text} epochs"
 
 
-def _many(n: int, noun: str) -> str:
+def many(n: int, noun: str) -> str:
+    """A number with its noun."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

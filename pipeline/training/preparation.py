@@ -28,7 +28,7 @@ from pipeline.training.data import (
 from pipeline.training.dataset import TrainingData, add_sources, training_data
 from pipeline.training.engine import Engine, Machine, Precision, choose_precision, start_engine
 from pipeline.training.held_out import held_out_windows
-from pipeline.training.length import Plan, check_batch, plan, plan_of, tokens_wanted
+from pipeline.training.length import Plan, check_batch, many, plan, plan_of, tokens_wanted
 from pipeline.training.libraries import quiet_libraries
 from pipeline.training.loading import check_method
 from pipeline.training.mix_option import parse_mix
@@ -268,8 +268,3 @@ def announce(run: Prepared) -> None:
     if run.mixture:
         readings = run.mixture.readings(run.order)
         say(f"Mixture: {'; '.join(map(str, readings))}.")
-
-
-def many(n: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.corpus.new_tokens import Extended
+from pipeline.corpus.new_tokens import TOKENIZER_FILES, Extended
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
 from pipeline.training.base_model import BaseModel
@@ -23,14 +23,6 @@ BASE_CHANGES = "base_changes.json"
 GENERATION_CONFIG = "generation_config.json"
 HUB = "Hugging Face Hub"
 SHARD_SIZE = "4GB"
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-)
 
 
 def save_trained(
