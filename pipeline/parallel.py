@@ -32,8 +32,10 @@ from pipeline.errors import PipelineError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_TAKEN_AHEAD = 4  # things for each process: at work, waiting for it, or done before their turn
-_QUEUED = 2  # things for each worker process: one at work, one that it goes on with
+_TAKEN_AHEAD = 8  # things for each process: at work, waiting for it, or done before their turn
+# Things for each worker process: one at work, and enough to go on with while this process, which
+# works itself, is slow to take results and to give more.
+_QUEUED = 4
 
 
 def default_jobs() -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SLACK = 6  # characters by which a full line may be short: underscores and marks are gone from it
 LONG_LINE = 200  # no file wraps wider; longer lines are whole paragraphs
 _BLOCKS_TO_MEASURE = 160  # taken evenly from all over the text
-_BLOCKS_TO_READ = 60  # of these, for the words that no line of verse ends in
+_BLOCKS_TO_READ = 30  # of these, for the words that no line of verse ends in
 
 
 @dataclass(frozen=True)

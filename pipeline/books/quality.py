@@ -17,8 +17,8 @@ from functools import cache, lru_cache
 from string import ascii_letters
 from typing import Any
 
-SLICES, SLICE_CHARACTERS = 8, 1000
-LONG_SLICES, LONG_SLICE_CHARACTERS = 8, 8000
+SLICES, SLICE_CHARACTERS = 8, 600
+LONG_SLICES, LONG_SLICE_CHARACTERS = 8, 4000
 
 ENOUGH_CHARACTERS = 300
 
@@ -33,8 +33,9 @@ _CLUSTERS = (
     "g[qxcpfv] h[qxzgj] k[qxgc] l[qx] m[qxzjg] p[qxjvzg] r[q] s[x] t[qx] y[qj]"
 )
 # Pairs of letters that next to no language has, three equal ones, eight consonants in a row.
-_NO_WORD = re.compile(rf"{'|'.join(_CLUSTERS.split())}|(.)\1\1|[^aeiouyw\x80-\U0010ffff]{{8}}")
-_VOWEL = re.compile(r"[aeiouyw\x80-\U0010ffff]")
+_NO_VOWEL = r"\x00-`b-df-hj-np-tvxz-\x7f"  # of ASCII; what has an accent is taken for a vowel
+_NO_WORD = re.compile(rf"{'|'.join(_CLUSTERS.split())}|(.)\1\1|[{_NO_VOWEL}]{{8}}")
+_VOWEL = re.compile(f"[^{_NO_VOWEL}]")
 _ONE_LETTER_WORDS = frozenset("aeikosuvwyz")
 _LONGEST_WORD = 45  # letters; German and Finnish have longer ones, but not often
 _FIRST_NON_LATIN, _MORE_LATIN = 0x370, range(0x1E00, 0x1F00)
@@ -93,7 +94,7 @@ class Limits:
 
 
 def measure(text: str) -> Quality:
-    """The measures of a text, in about 2 ms whatever its length."""
+    """The measures of a text, in about 1 ms whatever its length."""
     sample = _sample(text, SLICES, SLICE_CHARACTERS)
     kinds = _count_kinds(sample)
     solid = sum(kinds.values()) - kinds["space"]
