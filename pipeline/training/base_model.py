@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,8 @@ SMOLLM2_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CONVERSION = "1"  # part of the cache's name: raise it when the conversion changes
 FACTS = "base_model.json"
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+HUB_WEIGHTS = "*.safetensors"
 HUB_FILES = [
-    "*.safetensors",
     "*.safetensors.index.json",
     "config.json",
     "generation_config.json",
@@ -79,7 +79,12 @@ def check_base_model(spec: str, revision: str | None = None, endpoint: str | Non
 
 
 def resolve_base_model(
-    spec: str, cache_dir: Path, revision: str | None = None, endpoint: str | None = None
+    spec: str,
+    cache_dir: Path,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    *,
+    check: Callable[[Path], object] | None = None,
 ) -> BaseModel:
     """Find the base model `spec` and have it on this disk as a Hugging Face directory.
 
@@ -88,6 +93,8 @@ def resolve_base_model(
         cache_dir: where a GGUF is turned into 16-bit safetensors, once; whole or not at all.
         revision: branch, tag or commit, for a Hub id.
         endpoint: a Hub other than huggingface.co.
+        check: raises if a model of this kind cannot be used. It is given the directory of one from
+            the Hub as soon as everything but the weights is in it: these may take an hour.
 
     Raises:
         PipelineError: it is not there, not readable, or not to be had.
@@ -104,7 +111,13 @@ def resolve_base_model(
         _check_directory(path)
         path = path.resolve()
         return BaseModel(path, path.name, "local directory", _card_licence(path), None)
-    path = _download(spec, revision, endpoint)
+    say(f"Fetching {spec} from the Hub (kept in the Hub's own cache) ...")
+    path = _download(spec, revision, endpoint, HUB_FILES)
+    if check is not None:
+        _check_config(path)
+        check(path)
+    # The commit that was looked at, though the branch may have moved on by now.
+    path = _download(spec, path.name, endpoint, [*HUB_FILES, HUB_WEIGHTS])
     _check_directory(path)
     return BaseModel(path, spec, "Hugging Face Hub", _card_licence(path), path.name)
 
@@ -146,13 +159,7 @@ def smollm2_file() -> Path:
 
 def _check_directory(path: Path) -> None:
     """Raise PipelineError unless `path` holds a model's config, weights and tokenizer."""
-    if not (path / "config.json").is_file():
-        hint = "A Hugging Face model directory has a config.json."
-        if (path / "adapter_config.json").is_file():
-            hint = "It holds an adapter: give the model that the adapter was made for."
-        elif ggufs := sorted(path.glob("*.gguf")):
-            hint = f"It holds GGUF files: give one of them, such as {ggufs[0]}."
-        raise PipelineError(f"The base model directory {path} has no config.json.", hint)
+    _check_config(path)
     if not any(path.glob("*.safetensors")):
         raise PipelineError(
             f"The base model directory {path} has no *.safetensors weights.",
@@ -160,6 +167,16 @@ def _check_directory(path: Path) -> None:
         )
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         raise PipelineError(f"The base model directory {path} has no tokenizer (tokenizer.json).")
+
+
+def _check_config(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        hint = "A Hugging Face model directory has a config.json."
+        if (path / "adapter_config.json").is_file():
+            hint = "It holds an adapter: give the model that the adapter was made for."
+        elif ggufs := sorted(path.glob("*.gguf")):
+            hint = f"It holds GGUF files: give one of them, such as {ggufs[0]}."
+        raise PipelineError(f"The base model directory {path} has no config.json.", hint)
 
 
 def _converted(gguf: Path, cache_dir: Path, name: str, source: str) -> BaseModel:
@@ -237,15 +254,16 @@ def _ask_hub(repo_id: str, revision: str | None, endpoint: str | None) -> None:
         HfApi(endpoint=endpoint).model_info(repo_id, revision=revision, timeout=HUB_TIMEOUT)
 
 
-def _download(repo_id: str, revision: str | None, endpoint: str | None) -> Path:
+def _download(
+    repo_id: str, revision: str | None, endpoint: str | None, patterns: list[str]
+) -> Path:
     from huggingface_hub import snapshot_download
 
     quiet_libraries()
-    say(f"Fetching {repo_id} from the Hub (kept in the Hub's own cache) ...")
     with _hub_errors(repo_id, revision):
         return Path(
             snapshot_download(
-                repo_id, revision=revision, allow_patterns=HUB_FILES, endpoint=endpoint
+                repo_id, revision=revision, allow_patterns=patterns, endpoint=endpoint
             )
         )
 

@@ -7,7 +7,7 @@ from pipeline.training.configs import context_of, new_config
 from pipeline.training.engine import Machine, choose_engine, choose_precision
 from pipeline.training.length import check_batch
 from pipeline.training.libraries import quiet_libraries
-from pipeline.training.loading import check_machine
+from pipeline.training.loading import check_machine, check_method
 from pipeline.training.optimizer import check_optimizer
 from pipeline.training.reporters import make_reporters
 from pipeline.training.rope import parse_scaling, rope_change
@@ -32,6 +32,15 @@ def check_early(settings: TrainSettings, resume: str) -> None:
     _check_machine(settings)
     if settings.from_scratch is not None:
         _check_new_model(settings, Path(settings.from_scratch))
+
+
+def check_model(settings: TrainSettings, base_path: Path) -> None:
+    """Raise UsageError or PipelineError for what cannot be done with this model on this machine,
+    by its configuration alone: its weights may not have been fetched yet.
+    """
+    quiet_libraries()
+    settings.check_against(base_path)
+    check_method(settings, base_path, Machine.detect())
 
 
 def _check_resume(resume: str) -> None:

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.training.base_model import (
     DEFAULT_BASE_MODEL,
     BaseModel,
@@ -19,6 +20,8 @@ from pipeline.training.base_model import (
     resolve_base_model,
     smollm2_file,
 )
+from pipeline.training.early import check_model
+from pipeline.training.settings import TrainSettings
 from tests.tiny_models import tiny_llama
 from tests.training.hub_server import COMMIT, hub
 
@@ -121,6 +124,20 @@ def test_a_model_of_the_hub_is_fetched_once_and_pinned(
     AutoTokenizer.from_pretrained(base.path)
     check_base_model("org/tiny", endpoint=endpoint)  # the Hub is gone, the copy is not
     assert resolve_base_model("org/tiny", tmp_path / "cache", endpoint=endpoint) == base
+
+
+def test_a_model_of_the_hub_that_cannot_be_used_is_refused_before_its_weights_are_fetched(
+    tmp_path: Path, empty_hub_cache: None
+) -> None:
+    model = tiny_llama(tmp_path / "model").path
+    settings = TrainSettings(target_modules=("no_such_layer",), sequence_length=64)
+    with hub({"org/tiny": model}) as endpoint, pytest.raises(UsageError, match="no_such_layer"):
+        resolve_base_model(
+            "org/tiny", tmp_path / "cache", endpoint=endpoint, check=partial(check_model, settings)
+        )
+    fetched = [path.name for path in (tmp_path / "hub-cache").rglob("*.*")]
+    assert "config.json" in fetched
+    assert not [name for name in fetched if name.endswith(".safetensors")]
 
 
 @pytest.mark.parametrize("ask", ["check", "resolve"])
