@@ -74,8 +74,21 @@ def unfinished_run(workspace: Workspace) -> str | None:
         return None
     return (
         f"Training: {newest.step:,} of {steps:,} steps are done and saved ({when(newest.saved)}, "
-        f"{newest.path}); the same command goes on with the other {steps - newest.step:,}."
+        f"{newest.path}){segment_of(newest.about.get('cursor'))}; the same command goes on with "
+        f"the other {steps - newest.step:,}."
     )
+
+
+def segment_of(cursor: Any) -> str:
+    """Where in a series a run is, by the cursor in its checkpoint; nothing if there is none."""
+    match cursor:
+        case {
+            "segment": str(name), "number": int(number), "of": int(of),
+            "sequences": int(sequences), "size": int(size),
+        }:  # fmt: skip
+            read = f"{sequences:,} of its {size:,} sequences read"
+            return f", in segment {name} ({number:,} of {of:,}; {read})"
+    return ""
 
 
 def made(record: Record) -> str:

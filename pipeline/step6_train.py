@@ -13,6 +13,7 @@ and `evaluation.json`: bits per byte of the held-out text before and after.
 """
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ from pipeline.training.base_model import (
     resolve_base_model,
 )
 from pipeline.training.checkpointing import ASIDE
-from pipeline.training.early import check_early
+from pipeline.training.early import check_early, check_model
 from pipeline.training.requests import STOP, is_supervised
+from pipeline.training.segments import find_series
 from pipeline.training.settings import TrainSettings
 from pipeline.training.sources import choose_kind, read_samples, read_template
 from pipeline.training.supervisor import run_until_done
@@ -104,6 +106,8 @@ def train(
     allow_changed: options.AllowChanged = False,
     sync_to: options.SyncTo = None,
     steps_per_round: options.StepsPerRound = None,
+    segments_per_round: options.SegmentsPerRound = None,
+    missing_segment: options.MissingSegment = TrainSettings.missing_segment,
     until_done: options.UntilDone = False,
     jobs: Jobs = None,
     force: Force = False,
@@ -120,6 +124,7 @@ def train(
     workspace = Workspace(data_dir)
     inputs = dataset_files(workspace, dataset, dataset_revision)
     chosen_kind, tables = choose_kind(inputs, kind)
+    series = find_series(tables, workspace if dataset is None else None)
     base_model = absolute(base_model)
     check_base_model(base_model, revision)
     chosen = settings.of_the_result() | {
@@ -127,10 +132,12 @@ def train(
         "revision": revision, "dataset": dataset and absolute(dataset),
         "dataset_revision": dataset_revision, "kind": chosen_kind,
     }  # fmt: skip
+    if series is not None:
+        chosen["segments"] = series.mark
     if settings.from_scratch is not None:
         chosen["from_scratch"] = workspace.fact(Path(settings.from_scratch)).sha256
     work: dict[str, Any] = {
-        "tokens_dir": workspace.cache / "tokens", "jobs": jobs or default_jobs()
+        "tokens_dir": workspace.cache / "tokens", "jobs": jobs or default_jobs(), "series": series,
     }  # fmt: skip
     checkpoints = workspace.directory("train") / CHECKPOINTS
     if show:
@@ -152,7 +159,10 @@ def train(
     ) as run:  # fmt: skip
         if not run.is_fresh:
             training, held_out = read_samples(tables, chosen_kind, seed, eos=settings.eos)
-            base = resolve_base_model(base_model, workspace.cache / "base", revision)
+            base = resolve_base_model(
+                base_model, workspace.cache / "base", revision,
+                check=partial(check_model, settings),
+            )  # fmt: skip
             with run.scratch() as folder:
                 result = train_model(
                     settings, training, held_out, base, folder, checkpoints_dir=checkpoints,
@@ -164,6 +174,7 @@ def train(
                 "steps": result.steps,
                 "tokens": result.tokens,
                 "ledger": result.ledger,
+                **({"segments": len(parts.parts)} if (parts := result.run.segments) else {}),
                 "bits_per_byte": {
                     "base": result.base.bits_per_byte,
                     "adapter": result.adapter.bits_per_byte,
@@ -193,6 +204,7 @@ def settings_from(given: dict[str, Any]) -> TrainSettings:
     """
     same = {field.name: given.get(field.name) for field in fields(TrainSettings)}
     values: dict[str, Any] = same | {
+        "max_steps": _steps(given),
         "log_every": TrainSettings.log_every,
         "eos": given["eos"].removeprefix("per-"),
         "mix": tuple(given["mix"] or ()),
@@ -206,6 +218,21 @@ def settings_from(given: dict[str, Any]) -> TrainSettings:
     settings = TrainSettings(**values)
     settings.check()
     return settings
+
+
+def _steps(given: dict[str, Any]) -> int | None:
+    """The steps of --max-steps; None for auto, one pass, which is what there is without it."""
+    steps = given["max_steps"]
+    if steps is None or isinstance(steps, int):
+        return steps
+    if steps.strip().lower() == "auto":
+        for name in ("epochs", "tokens"):
+            if given[name] is not None:
+                raise UsageError(f"Give --max-steps or --{name}, not both.")
+        return None
+    if not steps.strip().isdecimal():
+        raise UsageError(f"--max-steps must be a number of steps, or auto, not {steps!r}.")
+    return int(steps)
 
 
 def _file(name: str) -> str:

@@ -183,7 +183,15 @@ Engine = Annotated[
 
 # --- for how long ---
 
-MaxSteps = Annotated[int | None, Option(min=1, help="Optimizer steps.", rich_help_panel=LENGTH)]
+MaxSteps = Annotated[
+    str | None,
+    Option(
+        metavar="STEPS|auto",
+        help="Optimizer steps; auto: as many as one pass over the data, over all segments of a "
+        "series, takes (default).",
+        rich_help_panel=LENGTH,
+    ),
+]
 Epochs = Annotated[
     float | None, Option(help="Passes over the data (default: one).", rich_help_panel=LENGTH)
 ]
@@ -282,7 +290,7 @@ AllowChanged = Annotated[
     Option(
         "--allow-changed",
         help="Go on although the run is to be longer, to be scored at other times, or to compute "
-        "less at a time.",
+        "less at a time, or the series has grown at its end.",
         rich_help_panel=CHECKPOINTS,
     ),
 ]
@@ -300,6 +308,21 @@ StepsPerRound = Annotated[
         min=1,
         help="Save and stop after so many steps, with exit code 33; the same command goes on.",
         rich_help_panel=CHECKPOINTS,
+    ),
+]
+SegmentsPerRound = Annotated[
+    int | None,
+    Option(
+        min=1,
+        help="Of a series: save and stop so at the end of every so many segments.",
+        rich_help_panel=CHECKPOINTS,
+    ),
+]
+MissingSegment = Annotated[
+    str,
+    Option(
+        help="What to do where a segment of a series is listed but has no text: fail or skip.",
+        rich_help_panel=DATA,
     ),
 ]
 UntilDone = Annotated[

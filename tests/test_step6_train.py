@@ -14,9 +14,10 @@ import yaml
 from typer.testing import CliRunner
 
 from pipeline.cli import make_pipeline
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import PipelineError, Stopped, UsageError
 from pipeline.export.header import metadata
 from pipeline.export.modelfile import parse_modelfile
+from pipeline.status import unfinished_run
 from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import preprocess
 from pipeline.step3_chunk import chunk
@@ -176,6 +177,72 @@ def test_texts_of_a_dataset_are_as_before_and_books_are_not_read(
     assert ledger["real_share"] > 0.95
     per_chunk = trained(data, base, eos="chunk")["data"]
     assert per_chunk["examples"] > ledger["examples"]
+
+
+def words(seed: int) -> str:
+    return " ".join(random.Random(seed).sample(TALE.split() * 3, k=2 * len(TALE.split()))) + "\n"
+
+
+def in_segments(data: Path, *segments: list[str]) -> None:
+    """Stages 1 to 4 on a series: the documents of each segment; others are for evaluation."""
+    lists = data.parent / "lists"
+    for folder in (lists, data.parent / "scored"):
+        folder.mkdir(exist_ok=True)
+    (data.parent / "scored" / "held-out.txt").write_text(words(99))
+    for number, names in enumerate(segments, 1):
+        (lists / f"part_{number}.json").write_text(json.dumps(names))
+        for name in names:
+            (lists / name).write_text(words(sum(name.encode())))
+    pattern = str(lists / "part_{segment_number}.json")
+    acquire(data, source=[f"{data.parent / 'scored'}=0"], series=[pattern], refresh=True)
+    preprocess(data)
+    chunk(data)
+    upload(data)
+
+
+def test_a_series_is_trained_segment_by_segment_until_its_end_and_from_there_if_it_grows(
+    base: BaseModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    options: dict[str, Any] = {"max_steps": "auto", "eval_every": 0, "segments_per_round": 1}
+    in_segments(data, ["c.txt"], [], ["a.txt", "b.txt"])
+    with pytest.raises(PipelineError, match="Segment lists/2 of the series is listed, but has no"):
+        trained(data, base, **options)
+    options["missing_segment"] = "skip"
+    with pytest.raises(Stopped):
+        trained(data, base, **options)
+    said = capfd.readouterr().err
+    assert "lists/1 (3), lists/3 (6)." in said
+    assert "9 sequences, 2 a step: 5 steps." in said
+    assert ", in segment lists/3 (2 of 2; 1 of its 6 sequences read); the same command goes" in (
+        unfinished_run(Workspace(data)) or ""
+    )
+    assert trained(data, base, **options)["length"] == {"steps": 5, "epochs": 1.0}
+    stage = Workspace(data).record("train")
+    assert stage is not None
+    assert stage.counts["segments"] == 2
+    in_segments(data, ["c.txt"], [], ["a.txt", "b.txt"], ["d.txt"])
+    assert Workspace(data).examine("train").state == "stale"
+    record = trained(data, base, **options, allow_changed=True)
+    assert record["length"]["steps"] == 7, "the fifth was not a full one"
+    assert record["data"]["examples"] == 4
+    assert "The series has grown: segments (new: lists/4)." in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [(None, None), (7, 7), ("7", 7), ("auto", None), (" AUTO ", None)]
+)
+def test_steps_are_a_number_or_those_of_one_pass(given: Any, meant: int | None) -> None:
+    values = {name: each.default for name, each in inspect.signature(train).parameters.items()}
+    assert settings_from(values | {"max_steps": given}).max_steps == meant
+    for wrong, message in (
+        ({"max_steps": "some"}, "--max-steps must be a number of steps, or auto, not 'some'"),
+        ({"max_steps": "0"}, "--max-steps must be at least 1, not 0"),
+        ({"max_steps": "auto", "epochs": 2.0}, "Give --max-steps or --epochs, not both"),
+        ({"max_steps": "auto", "tokens": 9}, "Give --max-steps or --tokens, not both"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            settings_from(values | wrong)
 
 
 @pytest.mark.slow

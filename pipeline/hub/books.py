@@ -7,7 +7,7 @@ from typing import Any
 _TEXTS = ("title", "language", "rights", "source", "collection", "work", "split", "sha256")
 _NUMBERS = (
     "characters", "chunks", "records", "tokens", "train", "validation", "characters_in", "removed",
-    "by_hand",
+    "by_hand", "segment",
 )  # fmt: skip
 
 
@@ -15,7 +15,8 @@ def books_schema() -> Any:
     """The pyarrow schema of a row; all but the id and the kind may be unknown.
 
     `kind` is `text`, or that of the records. `train` and `validation` are characters on each side,
-    `characters_in` and `removed` those of the source, `by_hand` what a person added.
+    `characters_in` and `removed` those of the source, `by_hand` what a person added. `segment` is
+    the number of the segment of a series, by which training goes.
     """
     import pyarrow as pa
 

@@ -6,38 +6,32 @@ So the same command finds them again, and another never touches them.
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipeline.console import megabytes, say, warn
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import fingerprint
+from pipeline.files import fingerprint, json_lines, read_jsonl, write_bytes
 from pipeline.training import checkpoints
 from pipeline.training.best import Best, take_from
 from pipeline.training.checkpoints import Broken, Checkpoint
+from pipeline.training.identity import Identity, compare, differences
 from pipeline.training.libraries import versions
+from pipeline.training.metrics import HELD_OUT
 from pipeline.training.remote_copies import RemoteCopies
 from pipeline.training.requests import Request, Requests
 from pipeline.training.run_state import Parts, Progress, load_progress, save_state
 from pipeline.training.save_policy import SavePolicy, Saver, doomed_of_run, round_ends
+from pipeline.training.segments import Segments
 from pipeline.training.settings import TrainSettings
 
 BEST = "best"
 ASIDE = "set-aside-"
 GIVEN_UP = "GIVEN_UP"  # a file in the folder of a run that somebody started anew beside
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
-METRICS_FILES = ("metrics.jsonl", "evaluations.jsonl")
-
-# What may change in the middle of a run: how long it is, how often it is scored, and how much is
-# computed at a time.
-HARMLESS = frozenset(
-    {"max_steps", "epochs", "tokens", "eval_every", "sample_tokens", "sample_prompts", "keep_best",
-     "micro_batch_size", "gradient_checkpointing"}
-)  # fmt: skip
-
-Identity = Mapping[str, Any]
+METRICS = "metrics.jsonl"
+METRICS_FILES = (METRICS, "evaluations.jsonl")
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,9 @@ class RunCheckpoints:
     """The checkpoints of one run.
 
     `identity` says what decides the outcome, by name. `steps_per_round` ends a session after so
-    many steps.
+    many steps, `segments_per_round` at the end of a segment. `sequences` are those of the whole
+    run: where they are given, `steps` are counted again once it is known where the session goes on,
+    as a series that has grown may do so after a step that was not full.
     """
 
     root: Path
@@ -64,9 +60,15 @@ class RunCheckpoints:
     steps_per_round: int | None = None
     clock: Callable[[], float] = time.monotonic
     remote: RemoteCopies | None = None  # entered
+    sequences: int | None = None
+    sequences_per_step: int = 1
+    segments: Segments | None = None
+    segments_per_round: int | None = None
+    scores_anew: bool = False  # what is held out is not what the earlier sessions were scored on
     found: Checkpoint | None = None  # where this session goes on
     last: Checkpoint | None = None
     saver: Saver = field(init=False)
+    _segments_end: int | None = None  # the step at which this session ends for its segments
 
     @property
     def run(self) -> str:
@@ -88,7 +90,8 @@ class RunCheckpoints:
         "unfinished", the same, unless it is the last; "never", none; or a path.
 
         With `allow_changed`, one of a run that differs only in what is harmless will do: how long
-        it is, and how it is scored.
+        it is, and how it is scored; or one of a series that has only got more segments at its end
+        since then. Name, number of sequences and content of each segment are compared, in order.
 
         Raises UsageError: the checkpoint is of other settings, or an unfinished run is; says what
         differs. Raises PipelineError: it is broken.
@@ -106,25 +109,50 @@ class RunCheckpoints:
                 self.found = self._of_others(allow_changed)
         else:
             self.found = self._given(Path(resume).expanduser(), allow_changed)
+        progress = self._go_on_from(self.found) if self.found else Progress()
         if self.found and self.found.step > self.steps:
             raise UsageError(
                 f"{self.found.path} is of step {self.found.step}, and the run is to have "
                 f"{self.steps}.",
                 "Make it longer, or start anew with --resume never.",
             )
-        if self.found:
+        if self.found and not self.scores_anew:
             take_from(self.found.path, self.best)
         else:
             shutil.rmtree(self.best, ignore_errors=True)
         done = self.found.step if self.found else 0
         self.last = self.found
         self.saver = Saver(self.policy, self.steps, done, self.clock())
+        if self.segments and self.segments_per_round:
+            left = self.segments.end(progress.sequences, self.segments_per_round)
+            left -= progress.sequences
+            self._segments_end = done - (-left // self.sequences_per_step)
         if self.found:
             say(f"Going on from step {done} of {self.steps}: {self.found.path}.")
             before, now = self.found.about.get("versions", {}), versions(*LIBRARIES)
             if changes := differences(before, now):
                 told = "; ".join(changes.values())
                 warn(f"Not exactly as before, as the libraries are others: {told}.")
+
+    def _go_on_from(self, found: Checkpoint) -> Progress:
+        """How far the run has come, and what follows from that for its steps and scores."""
+        progress, changes = load_progress(found.path), compare(found, self.identity)
+        missing = found.step * self.sequences_per_step - progress.sequences
+        if self.sequences is not None and missing > 0 and progress.sequences < self.sequences:
+            if changes and not changes.grew:
+                raise UsageError(
+                    f"The last step of the run in {found.path} was not a full one, so it cannot be "
+                    "made longer.",
+                    "Start anew with --resume never.",
+                )
+            left = self.sequences - progress.sequences
+            self.steps = found.step - (-left // self.sequences_per_step)
+        if changes.grew:
+            say(f"The series has grown: {changes.told['segments']}.")
+        self.scores_anew = "held_out" in changes
+        if self.scores_anew:
+            say("Other texts are held out now, so the model is scored anew from here on.")
+        return progress
 
     def progress(self) -> Progress | None:
         """How far the run had come that this session goes on with."""
@@ -137,15 +165,27 @@ class RunCheckpoints:
         identity: Identity,
         settings: TrainSettings,
         steps: int,
+        *,
+        sequences: int | None = None,
+        segments: Segments | None = None,
     ) -> "RunCheckpoints":
-        """Those of a run with these settings."""
-        return cls(root, identity, settings.save_policy(), steps, settings.steps_per_round)
+        """Those of a run with these settings, and of so many sequences."""
+        return cls(
+            root, identity, settings.save_policy(), steps, settings.steps_per_round,
+            sequences=sequences, sequences_per_step=settings.sequences_per_step,
+            segments=segments, segments_per_round=settings.segments_per_round,
+        )  # fmt: skip
 
     def carry_over(self, folder: Path) -> None:
-        """Put the metrics of the run so far into `folder`."""
+        """Put the metrics of the run so far into `folder`; scores only if they still hold."""
         for name in METRICS_FILES:
             if self.found and (self.found.path / name).is_file():
-                shutil.copyfile(self.found.path / name, folder / name)
+                if not self.scores_anew:
+                    shutil.copyfile(self.found.path / name, folder / name)
+                elif name == METRICS:
+                    rows = read_jsonl(self.found.path / name)
+                    kept = [row for row in rows if HELD_OUT not in row]
+                    write_bytes(folder / name, json_lines(kept))
 
     def due(self, step: int, requests: Requests) -> "Due":
         """Whether a checkpoint is to be made after `step`, and whether the session ends."""
@@ -153,11 +193,13 @@ class RunCheckpoints:
         started = self.found.step if self.found else 0
         is_over = step >= self.steps
         round_is_over = round_ends(step, started, self.steps_per_round) and not is_over
+        segment_is_over = self._segments_end is not None and step >= self._segments_end
         reason = self.saver.due(step, self.clock())
         if request is not None:
             reason = reason or request.why
-        if round_is_over:
-            reason = reason or "round"
+        if round_is_over or (segment_is_over and not is_over):
+            reason = reason or ("round" if round_is_over else "end of a segment")
+            round_is_over = True
         ends = not is_over and (round_is_over or (request is not None and request.stops))
         return Due(reason, ends, request)
 
@@ -182,6 +224,8 @@ class RunCheckpoints:
             "run": self.run, "steps": self.steps, "reason": reason,
             "identity": dict(self.identity), "versions": versions(*LIBRARIES),
         }  # fmt: skip
+        if progress.cursor is not None:
+            about["cursor"] = dict(progress.cursor)
         self.last = checkpoints.write(self.folder, progress.step, files, about)
         self.saver.saved(progress.step, self.clock())
         if self.remote is not None:
@@ -226,11 +270,10 @@ class RunCheckpoints:
             found = checkpoints.verify(path)
         except (Broken, OSError) as error:
             raise PipelineError(f"--resume {path}: {error}.", "Choose another one.") from error
-        changes = self._changes(found)
-        if changes and not (allow_changed and changes.keys() <= HARMLESS):
+        changes = compare(found, self.identity)
+        if changes and not (allow_changed and changes.harmless):
             raise UsageError(
-                f"--resume {path} is of a run with other settings: {'; '.join(changes.values())}.",
-                _way_out(changes),
+                f"--resume {path} is of a run with other settings: {changes}.", changes.way_out
             )
         for newer in checkpoints.listed(self.folder):
             if newer != found.path and int(newer.name.removeprefix("step-")) > found.step:
@@ -255,10 +298,10 @@ class RunCheckpoints:
 
         Raises UsageError if there is an unfinished one that it may not be gone on with.
         """
-        others = [(other, self._changes(other)) for other in self._others()]
+        others = [(other, compare(other, self.identity)) for other in self._others()]
         fitting = [
             other for other, changes in others
-            if allow_changed and changes.keys() <= HARMLESS and other.step <= self.steps
+            if allow_changed and changes.harmless and other.step <= self.steps
         ]  # fmt: skip
         if fitting:
             return max(fitting, key=lambda other: other.step)
@@ -266,13 +309,17 @@ class RunCheckpoints:
             if _is_unfinished(other):
                 raise UsageError(
                     f"{other.path} is of a run that is not finished, with other settings: "
-                    f"{'; '.join(changes.values())}.",
-                    _way_out(changes),
+                    f"{changes}.",
+                    changes.way_out,
+                )
+            if changes.grew and changes.harmless and not allow_changed:
+                say(
+                    f"{other.path} is of the same series before it grew; --allow-changed goes on "
+                    "with it, this starts anew."
                 )
         if allow_changed and others:
             other, changes = max(others, key=lambda found: found[0].saved)
-            told = "; ".join(changes.values())
-            warn(f"Nothing to go on from: {other.path} differs in more, {told}.")
+            warn(f"Nothing to go on from: {other.path} differs in more, {changes}.")
         return None
 
     def _others(self) -> Iterator[Checkpoint]:
@@ -287,25 +334,6 @@ class RunCheckpoints:
             if other is not None:
                 yield other
 
-    def _changes(self, other: Checkpoint) -> dict[str, str]:
-        return differences(other.about.get("identity", {}), self.identity)
-
 
 def _is_unfinished(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.step < checkpoint.about.get("steps", 0))
-
-
-def _way_out(changes: Mapping[str, str]) -> str:
-    add = "add --allow-changed" if changes.keys() <= HARMLESS else "set them as they were"
-    return f"To go on with it, {add}; to start anew, --resume never."
-
-
-def differences(before: Identity, now: Identity) -> dict[str, str]:
-    """What differs between two runs, by name: "learning_rate 0.001, now 0.002"."""
-    found = {}
-    for name in sorted({*before, *now}):
-        old, new = before.get(name), now.get(name)
-        if old != new:
-            shown = [str(value)[:60] for value in (old, new)]
-            found[name] = f"{name} {shown[0]}, now {shown[1]}"
-    return found

@@ -1,7 +1,7 @@
 """Everything about a run that is decided, and refused, before a model is loaded."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from pipeline.training.mix_option import parse_mix
 from pipeline.training.mixture import Mixture, Schedule
 from pipeline.training.optimizer import check_optimizer
 from pipeline.training.order import draw_order
+from pipeline.training.segments import Segments, Series, make_segments, with_text
 from pipeline.training.settings import TrainSettings, context_length
 from pipeline.training.yardstick import Reference, Yardstick
 
@@ -44,13 +45,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Samples to train on and those held out, and how sources are mixed."""
+    """Samples to train on and those held out, and how sources are mixed, or which segments of a
+    `series` there are."""
 
     kind: Shape
     training: list[Sample]
     held_out: list[Sample]
     schedule: Schedule | None
     everything: list[Sample]
+    series: Series | None = None
 
     @property
     def without_share(self) -> list[Sample]:
@@ -61,7 +64,8 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that could begin. `order` has the sequences of the whole run."""
+    """A run that could begin. `order` has the sequences of the whole run, of a series segment after
+    segment."""
 
     settings: TrainSettings
     base: BaseModel
@@ -75,6 +79,7 @@ class Prepared:
     chat: dict[str, Any] | None  # of the template, where there is one; see `describe_chat`
     data: TrainingData
     mixture: Mixture | None
+    segments: Segments | None
     order: list[int]
     length: Plan
     machine: Machine
@@ -87,8 +92,11 @@ def choose(
     train_documents: Iterable[HasText | Sample],
     validation_documents: Iterable[HasText | Sample],
     base: BaseModel,
+    series: Series | None = None,
 ) -> Chosen:
     """What can be known and refused before anything heavy is loaded.
+
+    `series` says which document is in which segment.
 
     Raises UsageError and PipelineError as `trainer.train` says.
     """
@@ -107,7 +115,35 @@ def choose(
             "Leave --eos out.",
         )
     schedule = choose_schedule(training, held_out, parse_mix(settings.mix))
-    return Chosen(kind, trained_on(training, schedule), held_out, schedule, [*training, *held_out])
+    trained = trained_on(training, schedule)
+    series = _series(settings, series, trained, held_out, schedule)
+    return Chosen(kind, trained, held_out, schedule, [*training, *held_out], series)
+
+
+def _series(
+    settings: TrainSettings,
+    series: Series | None,
+    training: list[Sample],
+    held_out: list[Sample],
+    schedule: Schedule | None,
+) -> Series | None:
+    """The series to train on segment by segment; None if there is none."""
+    if series is not None and schedule is not None:
+        if settings.segments_per_round is None:
+            say("The sources have weights, so the segments of the series are mixed.")
+            return None
+        raise UsageError(
+            "--segments-per-round cannot be used: the sources have weights, and are mixed.",
+            "Leave it out, or the weights.",
+        )
+    if series is not None:
+        series = with_text(series, training, held_out, settings.missing_segment)
+    if series is None and settings.segments_per_round is not None:
+        raise UsageError(
+            "--segments-per-round cannot be used: the data has no segments.",
+            "They come from a series: `pipeline acquire --series`.",
+        )
+    return series
 
 
 def tokenize(
@@ -122,9 +158,13 @@ def tokenize(
     """The sequences to train on."""
     # unsloth's own attention does not look at positions: packed documents would see each other.
     packing = settings.packing and engine.name != "unsloth"
+    training, series = chosen.training, chosen.series
+    if series is not None:  # rows of two segments share no sequence, as those of two sources
+        training = [replace(sample, collection=series.of(sample.id)) for sample in training]
+    weighted = chosen.schedule is not None or series is not None
     return training_data(
-        chosen.training, tokenizer_path, settings, tokens_dir, jobs=jobs, packing=packing,
-        weighted=chosen.schedule is not None, kind=chosen.kind, one_by_one=not machine.cuda,
+        training, tokenizer_path, settings, tokens_dir, jobs=jobs, packing=packing,
+        weighted=weighted, kind=chosen.kind, one_by_one=not machine.cuda,
     )  # fmt: skip
 
 
@@ -151,14 +191,18 @@ def prepare(
         chat = describe_chat(tokenizer, template, settings.sample_prompts[0])
         prompts = [prompt_ids(tokenizer, template, text) for text in settings.sample_prompts]
     mixture = _mixture(settings, chosen.schedule, data)
-    order, length = _order(settings, mixture, data)
+    segments = None
+    if chosen.series is not None:
+        policy, per_step = settings.missing_segment, settings.sequences_per_step
+        segments = make_segments(data, chosen.series, policy, per_step)
+    order, length = _order(settings, mixture, segments, data)
     _say_what_is_not_read(mixture, length, chosen)
     return Prepared(
         settings=settings, base=base, tokenizer=tokenizer, extended=extended,
         padding=choose_pad(tokenizer), held_out=held_out, base_held_out=base_held_out,
         sources={sample.id: sample.collection for sample in chosen.held_out}, prompts=prompts,
-        chat=chat, data=data, mixture=mixture, order=order, length=length, machine=machine,
-        engine=engine, precision=precision,
+        chat=chat, data=data, mixture=mixture, segments=segments, order=order, length=length,
+        machine=machine, engine=engine, precision=precision,
     )  # fmt: skip
 
 
@@ -203,12 +247,17 @@ def _mixture(
 
 
 def _order(
-    settings: TrainSettings, mixture: Mixture | None, data: TrainingData
+    settings: TrainSettings,
+    mixture: Mixture | None,
+    segments: Segments | None,
+    data: TrainingData,
 ) -> tuple[list[int], Plan]:
     """The sequences of the whole run, and its length."""
     if mixture is None:
         length = plan(settings, len(data.sequences), data.tokens, sum(data.trained))
         sequences = round(length.epochs * len(data.sequences))
+        if segments is not None:
+            return segments.order(sequences, settings.seed), length
         return draw_order(len(data.sequences), sequences, settings.seed), length
     tokens = tokens_wanted(settings, mixture.tokens)
     order = mixture.take(steps=settings.max_steps, tokens=tokens)
@@ -256,6 +305,8 @@ def announce(run: Prepared) -> None:
         say(f"{asked}: {len(run.extended.new):,} new to the tokenizer, which has them all now.")
     if run.settings.packing and not data.packed:
         say(f"Not packed: {run.engine.name} would let documents in one sequence see each other.")
+    for sentence in run.segments.describe() if run.segments else ():
+        say(sentence)
     say(f"{run.length.describe()}.")
     for note in run.length.notes():
         say(note)

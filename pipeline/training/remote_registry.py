@@ -29,6 +29,8 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"step-(?P<step>[0-9]{8,15})-(?P<term>[0-9]{4,15})-(?P<session>[0-9a-f]{8})")
 _SESSION = re.compile(r"(?P<term>[0-9]{4,15})-(?P<session>[0-9a-f]{8})\.json")
+_CURSOR = ("segment", "number", "of", "epoch", "step", "sequences", "size")
+_SEGMENT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}")
 _RUN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -87,6 +89,7 @@ class RemoteCheckpoint:
     files: tuple[FileFact, ...]
     saved: str = ""
     marker: bytes = b""  # empty where only the registry was read
+    cursor: tuple[tuple[str, str | int], ...] = ()  # of a series: see `segments.Cursor`
 
     @property
     def step(self) -> int:
@@ -110,7 +113,9 @@ def read_marker(data: bytes, name: Name) -> RemoteCheckpoint:
     found = tuple(fact for fact in facts if fact is not None)
     if len(found) < len(facts):
         raise Broken(f"{COMPLETE} names what is no file of a checkpoint")
-    return RemoteCheckpoint(name, found, _time(value.get("saved")), data)
+    about = value.get("about")
+    cursor = _cursor(about.get("cursor")) if isinstance(about, dict) else ()
+    return RemoteCheckpoint(name, found, _time(value.get("saved")), data, cursor)
 
 
 def _fact(path: Any, value: Any) -> FileFact | None:
@@ -159,7 +164,20 @@ def _entry(value: Any) -> RemoteCheckpoint | None:
     files = tuple(fact for fact in facts if fact is not None)
     if name is None or not files or len(files) < len(facts) or value.get("step") != name.step:
         return None
-    return RemoteCheckpoint(name, files, _time(value.get("saved")))
+    cursor = _cursor(value.get("cursor"))
+    return RemoteCheckpoint(name, files, _time(value.get("saved")), cursor=cursor)
+
+
+def _cursor(value: Any) -> tuple[tuple[str, str | int], ...]:
+    """Where in a series a run was: the name of the segment, and numbers; nothing else is taken."""
+    if not isinstance(value, dict) or len(value) > len(_CURSOR):
+        return ()
+    for key, item in value.items():
+        is_name = key == "segment" and isinstance(item, str) and _SEGMENT.fullmatch(item)
+        is_number = key in _CURSOR and type(item) is int and 0 <= item < 2**53
+        if not is_name and not is_number:
+            return ()
+    return tuple(value.items())
 
 
 def write_registry(
@@ -185,6 +203,7 @@ def write_registry(
                 "status": "complete",
                 "saved": found.saved,
                 "size": found.size,
+                **({"cursor": dict(found.cursor)} if found.cursor else {}),
                 "files": {f.path: {"size": f.size, "sha256": f.sha256} for f in found.files},
             }
             for found in sorted(complete, key=lambda found: found.name, reverse=True)

@@ -26,14 +26,15 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: optimizer steps, sequences of its order, tokens, positions, and
-    seconds of training (over all its sessions)."""
+    """How far a run has come: optimizer steps, sequences of its order, tokens, positions, seconds
+    of training (over all its sessions), and of a series the segment (see `segments.Cursor`)."""
 
     step: int = 0
     sequences: int = 0
     tokens: int = 0
     positions: int = 0
     seconds: float = 0.0
+    cursor: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,12 @@ OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 REPORTS = ("tensorboard", "wandb", "trackio")
 ENDS = ("document", "chunk")
+MISSING_SEGMENT = ("fail", "skip")
 SEEDS = 2**32  # numpy takes no others
 OF_ADAPTERS = ("rank", "alpha", "rslora", "dropout", "target_modules")
 NOT_OF_THE_RESULT = frozenset(
     {"report_to", "price_per_hour", "profile_steps", "log_every", "save_steps", "save_minutes",
-     "keep_last", "keep_every", "steps_per_round"}
+     "keep_last", "keep_every", "steps_per_round", "segments_per_round", "missing_segment"}
 )  # fmt: skip
 DEFAULT_PROMPTS = (
     "I was walking on the shore, when I saw something peculiar burrowing in the sand.",
@@ -98,6 +99,10 @@ class TrainSettings:
     keep_every: str | None = None
     # Stop after so many steps, with exit code 33; the same command goes on.
     steps_per_round: int | None = None
+    # The same at the end of every so many segments of a series.
+    segments_per_round: int | None = None
+    # What to do about a segment that is listed and has no text: "fail" or "skip".
+    missing_segment: str = "fail"
     # Steps to record with torch's profiler, after the first three.
     profile_steps: int = 0
     # "auto" takes unsloth where it and a GPU are, else plain TRL.
@@ -152,6 +157,7 @@ class TrainSettings:
             ("engine", ENGINES),
             ("overlong", OVERLONG),
             ("eos", ENDS),
+            ("missing_segment", MISSING_SEGMENT),
         ):
             _check_known(name, getattr(self, name), known)
         for value in self.report_to:
@@ -170,6 +176,7 @@ class TrainSettings:
             ("sample_tokens", 1),
             ("profile_steps", 0),
             ("steps_per_round", 1),
+            ("segments_per_round", 1),
             ("log_every", 1),
         ):
             value = getattr(self, name)

@@ -15,6 +15,7 @@ from pipeline.training.length import (
     spoken,
     tokens_wanted,
 )
+from pipeline.training.segments import Segment, Segments
 from pipeline.training.settings import TrainSettings
 
 
@@ -179,3 +180,15 @@ def test_what_remains_is_what_is_not_done() -> None:
 )  # fmt: skip
 def test_a_time_is_told_as_people_do(seconds: float, text: str) -> None:
     assert spoken(seconds) == text
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6), batch=st.integers(1, 9))
+@settings(max_examples=40)
+def test_the_steps_of_one_pass_over_a_series_are_those_of_its_sequences_together(
+    sizes: list[int], batch: int
+) -> None:
+    segments = Segments(
+        tuple(Segment(f"s/{n}", tuple(range(size)), "") for n, size in enumerate(sizes)), batch
+    )
+    steps = plan(TrainSettings(batch_size=batch), sum(sizes), 1000).steps
+    assert f"{batch:,} a step: {steps:,} step" in segments.describe()[1]

@@ -48,6 +48,24 @@ def test_what_was_written_is_read() -> None:
     assert json.loads(DATA)["partial"] == ["step-00000003-0003-ab12cd34"]
 
 
+def test_where_in_a_series_a_checkpoint_was_goes_from_its_marker_into_the_registry() -> None:
+    fact = {"size": 1, "sha256": "a" * 64}
+    cursor: dict[str, Any] = {"segment": "lists/2", "number": 2, "of": 3, "sequences": 7}
+
+    def marked(told: Any) -> RemoteCheckpoint:
+        value = {"version": 1, "step": 2, "files": {"x": fact}, "about": {"cursor": told}}
+        return read_marker(json.dumps(value).encode(), Name(2, OWNER))
+
+    data = write_registry("spring", OWNER, [marked(cursor)])
+    assert json.loads(data)["checkpoints"][0]["cursor"] == cursor
+    registry = read_registry(data)
+    assert registry is not None
+    assert dict(registry.checkpoints[0].cursor) == cursor
+    for wrong in (None, [cursor], {"segment": "\x1b[2J"}, {"segment": "\ud800"}, {"number": "2"},
+                  {"number": True}, {"number": -1}, {"path": "../x"}):  # fmt: skip
+        assert marked(wrong).cursor == ()
+
+
 @given(st.integers(0, len(DATA) - 1))
 @settings(max_examples=200)
 def test_a_registry_that_breaks_off_is_none(length: int) -> None:
