@@ -1,11 +1,12 @@
 # make demo    the whole chain on the sample library: books in, a model that answers out
 # make test    every check and every test
+# make chaos   training killed at every moment, 40 times over
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := requirements.txt requirements-demo.txt requirements-dev.txt
 
-.PHONY: demo test lint setup images clean
+.PHONY: demo test chaos lint setup images clean
 
 demo: setup
 	$(BIN)/pipeline all --config configs/demo.yaml
@@ -13,6 +14,10 @@ demo: setup
 # Two processes, each with one thread: compute threads that wait for one another would take longer.
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# 40 runs that are killed, damaged and refused by their remote until they end: about half an hour.
+chaos: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --runs 40
 
 lint: setup
 	$(BIN)/ruff check

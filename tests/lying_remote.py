@@ -10,7 +10,7 @@ import io
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,8 @@ SECRET = "AKIASECRETINTHEANSWER"
 class Remote:
     """What is there, and how it lies; the numbers are probabilities for each request.
 
-    `lag`: how many looks it takes until a new object is seen. `gate`: requests that `blocks`
-    chooses wait for it, for ever if need be.
+    `lag`: how many looks it takes until a new object is seen; `ghosts`: for how many looks a
+    deleted one still is. `gate`: requests that `blocks` chooses wait for it, for ever if need be.
     """
 
     seed: int = 0
@@ -39,10 +39,12 @@ class Remote:
     misread: float = 0.0  # what is read has another bit
     lag: int = 0
     keeps_deleted: float = 0.0
+    ghosts: int = 0
     blocks: Callable[[str, str], bool] | None = None
     error: Callable[[], Exception] = lambda: OSError(errno.EIO, f"refused for {SECRET}")
-    objects: dict[str, bytes] = field(default_factory=dict)
+    objects: MutableMapping[str, bytes] = field(default_factory=dict)
     unseen: Counter[str] = field(default_factory=Counter)
+    gone: dict[str, tuple[int, int]] = field(default_factory=dict)  # size, looks that are left
     calls: list[tuple[str, str]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
 
@@ -53,8 +55,9 @@ class Remote:
     def heal(self) -> None:
         """From now on it tells the truth."""
         self.fail = self.drop = self.cut = self.flip = self.length = self.misread = 0.0
-        self.keeps_deleted, self.lag, self.blocks = 0.0, 0, None
+        self.keeps_deleted, self.lag, self.ghosts, self.blocks = 0.0, 0, 0, None
         self.unseen.clear()
+        self.gone.clear()
         self.gate.set()
 
     def chance(self, probability: float) -> bool:
@@ -96,6 +99,20 @@ class Remote:
             return False
         return True
 
+    def size_seen(self, path: str) -> int | None:
+        """The size of an object that is seen, though it may be there no longer."""
+        if path in self.objects:
+            return len(self.objects[path]) if self.sees(path) else None
+        size, looks = self.gone.get(path, (0, 0))
+        if not looks:
+            return None
+        self.gone[path] = (size, looks - 1)
+        return size
+
+    def delete(self, path: str) -> None:
+        if path in self.objects and not self.chance(self.keeps_deleted):
+            self.gone[path] = (len(self.objects.pop(path)), self.ghosts)
+
 
 class LyingFileSystem(AbstractFileSystem):
     """The objects of the current Remote."""
@@ -103,8 +120,7 @@ class LyingFileSystem(AbstractFileSystem):
     protocol = "lying"
     remote: ClassVar[Remote]
 
-    def _fact(self, path: str) -> dict[str, Any]:
-        size = len(self.remote.objects[path])
+    def _fact(self, path: str, size: int) -> dict[str, Any]:
         wrong = self.remote.chance(self.remote.length)
         return {"name": path, "size": size // 2 if wrong else size, "type": "file"}
 
@@ -117,14 +133,17 @@ class LyingFileSystem(AbstractFileSystem):
 
     def find(self, path: str, *_: Any, **__: Any) -> dict[str, Any]:
         path = self._begin("list", path)
-        found = [name for name in list(self.remote.objects) if name.startswith(path + "/")]
-        return {name: self._fact(name) for name in found if self.remote.sees(name)}
+        known = [*self.remote.objects, *self.remote.gone]
+        found = dict.fromkeys(name for name in known if name.startswith(path + "/"))
+        sizes = {name: self.remote.size_seen(name) for name in found}
+        return {name: self._fact(name, size) for name, size in sizes.items() if size is not None}
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         path = self._begin("info", path)
-        if not self.remote.sees(path):
+        size = self.remote.size_seen(path)
+        if size is None:
             raise FileNotFoundError(path)
-        return self._fact(path)
+        return self._fact(path, size)
 
     def _data(self, path: str) -> bytes:
         path = self._begin("read", path)
@@ -153,9 +172,7 @@ class LyingFileSystem(AbstractFileSystem):
         self.remote.store(target, self.remote.objects[source])
 
     def rm_file(self, path: str) -> None:
-        path = self._begin("delete", path)
-        if not self.remote.chance(self.remote.keeps_deleted):
-            self.remote.objects.pop(path, None)
+        self.remote.delete(self._begin("delete", path))
 
 
 @contextmanager

@@ -126,9 +126,16 @@ class Best:
         if not self._folder.is_dir():
             return
         unfinished = self._folder.glob(f"{TEMPORARY_PREFIX}*")
-        for path in [*self._places(), *unfinished]:
-            if path != self._place:
+        for path in [*unfinished, *self._places()]:
+            if path == self._place:
+                continue
+            if path.name.startswith(TEMPORARY_PREFIX):
                 shutil.rmtree(path)
+                continue
+            # It loses its name before its files: a kill in between must not leave what looks whole.
+            doomed = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
+            path.rename(doomed)
+            shutil.rmtree(doomed)
 
 
 def take_from(checkpoint: Path, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 EVALUATIONS = "evaluations.jsonl"
 NO_SOURCE = "(no source)"
+
+
+class Interrupted(Exception):
+    """An evaluation was asked to end early; nothing of it was kept."""
 
 
 @dataclass(frozen=True)
@@ -96,28 +101,53 @@ class Evaluator:
         self._autocast = autocast
         self._path = folder / EVALUATIONS
 
-    def evaluate(self, model: Any, step: int, what: str) -> Evaluation:
+    def evaluate(
+        self, model: Any, step: int, what: str, stop: Callable[[], bool] | None = None
+    ) -> Evaluation:
         """Score and sample the model as it is now, and keep the result in the file.
 
-        Modes of the model's parts, gradients and torch's random state stay as they are.
+        Modes of the model's parts, gradients and torch's random state stay as they are. `stop` is
+        asked before every window, and every token that is written: a machine that goes away gives
+        half a minute, and this may take many.
 
-        Raises PipelineError if the loss on the held-out text is no finite number.
+        Raises PipelineError if the loss on the held-out text is no finite number, and Interrupted
+        if `stop` says so.
         """
         start = time.perf_counter()
         tokens = sum(window.predicted for window in self._held_out)
-        with progress(f"Scoring {what}", tokens, "tokens") as advance:
-            nats = nats_of(model, self._held_out, autocast=self._autocast, on_window=advance)
-        score = total(self._held_out, nats)
-        samples = complete_all(
-            model, self._tokenizer, self._prompts, max_new_tokens=self._sample_tokens,
-            seed=self._seed, autocast=self._autocast,
-        )  # fmt: skip
+        with _heeding(stop, model):
+            with progress(f"Scoring {what}", tokens, "tokens") as advance:
+                nats = nats_of(model, self._held_out, autocast=self._autocast, on_window=advance)
+            score = total(self._held_out, nats)
+            samples = complete_all(
+                model, self._tokenizer, self._prompts, max_new_tokens=self._sample_tokens,
+                seed=self._seed, autocast=self._autocast,
+            )  # fmt: skip
         evaluation = Evaluation(
             step, score, scores_by_source(self._held_out, nats, self._sources), samples,
             time.perf_counter() - start,
         )  # fmt: skip
         append_evaluation(self._path, evaluation, what)
         return evaluation
+
+
+@contextmanager
+def _heeding(stop: Callable[[], bool] | None, model: Any) -> Iterator[None]:
+    """Ask `stop` whenever the model is called, in whatever way. Raises Interrupted."""
+    if stop is None:
+        yield
+        return
+
+    def ask(*_: object) -> None:
+        if stop():
+            raise Interrupted
+
+    # Not on the model itself: an adapter's wrapper does not call the model that it wraps.
+    handle = model.get_input_embeddings().register_forward_pre_hook(ask)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def scores_by_source(

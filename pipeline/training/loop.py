@@ -7,19 +7,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import PipelineError, Stopped, UsageError
+from pipeline.console import say
+from pipeline.errors import PipelineError, Stopped
 from pipeline.training.batches import TOKENS, Collator, Sequences
 from pipeline.training.best import Best
 from pipeline.training.checkpointing import Due, RunCheckpoints
 from pipeline.training.dataset import TrainingData
 from pipeline.training.engine import Precision
-from pipeline.training.evaluation import Evaluator
+from pipeline.training.evaluation import Evaluator, Interrupted
 from pipeline.training.fast import FastLoss, fast_on_cpu
 from pipeline.training.metrics import check_finite
 from pipeline.training.monitor import Monitor
 from pipeline.training.optimizer import make_optimizer, make_scheduler
 from pipeline.training.requests import Requests
 from pipeline.training.run_state import Parts, Progress, load_random, load_scaler, load_state
+from pipeline.training.segments import Cursor, Segments
 from pipeline.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ class Loop:
     pad_id: int
     precision: Precision
     cuda: bool
+    segments: Segments | None = None
+
+    def cursor(self, sequences: int) -> Cursor | None:
+        """Where the run is in its series once so many sequences are read; None if it has none."""
+        return self.segments.cursor(sequences, len(self.order)) if self.segments else None
 
 
 @dataclass(frozen=True)
@@ -82,19 +89,15 @@ def fit(model: Any, loop: Loop, watchers: Watchers, folder: Path) -> Fitted:
     parts = Parts(model, optimizer, make_scheduler(optimizer, loop.settings, loop.steps))
     found = watchers.saves.found if watchers.saves else None
     done = load_state(found.path, parts) if found else Progress()
-    if 0 < done.step < loop.steps and done.sequences < done.step * loop.settings.sequences_per_step:
-        raise UsageError(
-            f"The last step of the run in {found.path if found else folder} was not a full one, so "
-            "it cannot be made longer.",
-            "Start anew with --resume never.",
-        )
+    session = _Session(loop, watchers, parts, done, folder)
+    faster = nullcontext() if loop.cuda else fast_on_cpu(model, loop.precision.autocast)
     if done.step >= loop.steps:  # it was stopped after its last step
         watchers.monitor.begin()
+        with faster:
+            session.make_up()
         return Fitted(done.tokens, done.positions)
-    session = _Session(loop, watchers, parts, done, folder)
     watchers.monitor.last_good = str(found.path) if found else None
     rest = loop.order[done.sequences :]
-    faster = nullcontext() if loop.cuda else fast_on_cpu(model, loop.precision.autocast)
     try:
         with faster as fast_loss, session.requests if watchers.saves else nullcontext():
             trainer = _trainer_class(session, fast_loss)(
@@ -108,6 +111,8 @@ def fit(model: Any, loop: Loop, watchers: Watchers, folder: Path) -> Fitted:
             trainer.add_callback(_callback(session, trainer))
             trainer.remove_callback(PrinterCallback)
             output = trainer.train()
+    except Interrupted:  # before the first step: all is as it was saved
+        raise _stopped(done.step, loop, "a signal") from None
     except torch.OutOfMemoryError as error:
         raise PipelineError(
             "The GPU's memory is full.", "Lower --sequence-length or --micro-batch-size."
@@ -116,14 +121,17 @@ def fit(model: Any, loop: Loop, watchers: Watchers, folder: Path) -> Fitted:
     if session.requests.stopping and not session.stopped_by:
         session.stopped_by = "a signal in its last step"  # all is saved; what comes after is not
     if session.stopped_by:
-        raise Stopped(
-            f"Stopped after step {output.global_step} of {loop.steps} ({session.stopped_by}), and "
-            "saved.",
-            "The same command, without --resume, goes on from there.",
-        )
+        raise _stopped(output.global_step, loop, session.stopped_by)
     if output.global_step != loop.steps:
         raise PipelineError(f"Training ended at step {output.global_step} of {loop.steps}.")
     return Fitted(trainer.state.num_input_tokens_seen, trainer.positions)
+
+
+def _stopped(step: int, loop: Loop, why: str) -> Stopped:
+    return Stopped(
+        f"Stopped after step {step} of {loop.steps} ({why}), and saved.",
+        "The same command, without --resume, goes on from there.",
+    )
 
 
 @dataclass
@@ -138,14 +146,44 @@ class _Session:
     requests: Requests = field(default_factory=Requests)
     due: Due | None = None
     stopped_by: str | None = None
+    cursor: Cursor | None = None
+
+    def read(self, step: int) -> int:
+        """How many sequences of its order the run has read after `step`."""
+        more = (step - self.done.step) * self.loop.settings.sequences_per_step
+        return min(self.done.sequences + more, len(self.loop.order))
+
+    def follow(self, step: int) -> None:
+        """Say which segment of a series begins, if one does after `step`."""
+        now, before = self.loop.cursor(self.read(step)), self.cursor
+        if now is not None and (before is None or str(now) != str(before)):
+            say(f"Segment {now} from step {step + 1} on.")
+        self.cursor = now
 
     def evaluate(self, step: int) -> None:
-        """Score the model as it is now, and keep it if it is the best so far."""
-        watchers = self.watchers
-        found = watchers.evaluator.evaluate(self.parts.model, step, LAST)
+        """Score the model as it is now, and keep it if it is the best so far.
+
+        Raises Interrupted if a signal asks for the end: it is made up for in the next session.
+        """
+        watchers, model = self.watchers, self.parts.model
+        found = watchers.evaluator.evaluate(model, step, LAST, lambda: self.requests.stopping)
         watchers.monitor.evaluated(found)
         if watchers.best:
-            watchers.best.offer(self.parts.model, found)
+            watchers.best.offer(model, found)
+
+    def make_up(self) -> None:
+        """Score what this session goes on with, if that was due and there was no time for it."""
+        step, steps = self.done.step, self.loop.steps
+        every = eval_every(self.loop.settings, steps)
+        is_due = step >= steps or (every and step and not step % every)
+        if is_due and step not in {score.step for score in self.watchers.monitor.held_out}:
+            self.evaluate(step)
+
+    def interrupted(self, step: int) -> None:
+        """An evaluation was broken off: save, and end."""
+        if self.watchers.saves:
+            self.due = due = self.watchers.saves.due(step, self.requests)
+            self.stopped_by = due.request.why if due.request else due.reason
 
     def save(self, progress: Progress) -> None:
         """Make the checkpoint that is due."""
@@ -195,15 +233,23 @@ def _trainer_class(session: _Session, fast_loss: FastLoss | None) -> Any:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
         def evaluate(self, *args: Any, **rest: Any) -> dict[str, float]:
-            session.evaluate(self.state.global_step)
+            try:
+                session.evaluate(self.state.global_step)
+            except Interrupted:
+                session.interrupted(self.state.global_step)
+                self.control.should_save = self.control.should_training_stop = True
             return {}
 
         def _save_checkpoint(self, *args: Any, **rest: Any) -> None:
-            step, loop = self.state.global_step, session.loop
-            read = (step - session.done.step) * loop.settings.sequences_per_step
-            sequences = min(session.done.sequences + read, len(loop.order))
-            tokens = self.state.num_input_tokens_seen
-            session.save(Progress(step, sequences, tokens, self.positions, monitor.seconds))
+            step, tokens = self.state.global_step, self.state.num_input_tokens_seen
+            sequences = session.read(step)
+            cursor = session.loop.cursor(sequences)
+            session.save(
+                Progress(
+                    step, sequences, tokens, self.positions, monitor.seconds,
+                    cursor.as_dict() if cursor else None,
+                )
+            )  # fmt: skip
 
     return Trainer
 
@@ -259,10 +305,8 @@ def _callback(session: _Session, trainer: Any) -> Any:
                 if saves and saves.found:
                     load_scaler(saves.found.path, scaler)
             monitor.begin()
-            scored = {score.step for score in monitor.held_out}
-            is_due = every and session.done.step and not session.done.step % every
-            if is_due and session.done.step not in scored:
-                session.evaluate(session.done.step)
+            session.follow(session.done.step)
+            session.make_up()
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             # Only now: the loader draws a random number when it is asked for its first batch.
@@ -272,6 +316,7 @@ def _callback(session: _Session, trainer: Any) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             step = state.global_step
             monitor.step_done(step)
+            session.follow(step)
             # The last steps are always logged, so that the file accounts for every token.
             is_last = step == state.max_steps
             control.should_log |= is_last

@@ -21,9 +21,10 @@ class Outcome:
     def __str__(self) -> str:
         tries = f"; {self.failures} tries failed" if self.failures else ""
         if not self.ok:
+            reason = (self.reason or "there was no time").rstrip(".")
             return (
                 f"The last checkpoint (step {self.last}) never arrived at {self.url}: "
-                f"{self.reason or 'there was no time'}{tries}"
+                f"{reason}{tries}"
             )
         if self.last is None:
             return f"No checkpoint was to be copied to {self.url}"

@@ -32,6 +32,7 @@ from pipeline.training.remote_registry import (
 
 _LEASE_TRIES = 5
 _MARKER_TRIES = 3
+_SIZE_TRIES = 2
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")  # no way out of the directory
 _HINTS = 20  # checkpoints that are looked for although only the registry has them
 
@@ -121,7 +122,7 @@ class RemoteRun:
         found = self._known.get(name) or self._marker(name)
         if found is None:
             return None
-        if not all(self._size(f"{name}/{fact.path}") == fact.size for fact in found.files):
+        if not all(self._is_whole(f"{name}/{fact.path}", fact.size) for fact in found.files):
             return None
         self._known[name] = found
         return found
@@ -140,9 +141,13 @@ class RemoteRun:
                 raise
         return None
 
-    def _size(self, path: str) -> int | None:
-        listed = self._sizes.get(path)
-        return listed if listed is not None else self.ask(lambda: self.folder.size(path))
+    def _is_whole(self, path: str, size: int) -> bool:
+        """Whether a file is as long as it should be. A listing may tell a size that is not so:
+        before a checkpoint is passed over, with the work that is in it, the file itself is asked.
+        """
+        if self._sizes.get(path) == size:
+            return True
+        return any(self.ask(lambda: self.folder.size(path)) == size for _ in range(_SIZE_TRIES))
 
     # --- the owner ----------------------------------------------------------------------------
 

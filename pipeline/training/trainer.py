@@ -9,6 +9,7 @@ work itself in `loop`.
 import math
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +21,7 @@ from pipeline.corpus.tokens import tokenizer_fingerprint
 from pipeline.errors import Stopped
 from pipeline.files import fingerprint, sha256_file
 from pipeline.scoring.bits import HasText
-from pipeline.training import checkpoints
+from pipeline.training import checkpoints, leftovers
 from pipeline.training.adapters import without_rows
 from pipeline.training.base_model import BaseModel
 from pipeline.training.batches import check_isolation
@@ -46,6 +47,7 @@ from pipeline.training.results import TrainResult, save_reports
 from pipeline.training.run_log import TRAIN_LOG, run_log
 from pipeline.training.save_policy import doomed, most_kept
 from pipeline.training.saving import save_trained
+from pipeline.training.segments import Series
 from pipeline.training.settings import TrainSettings
 
 __all__ = ["TrainResult", "TrainSettings", "show", "train"]
@@ -69,6 +71,7 @@ def train(
     resume: str = "auto",
     allow_changed: bool = False,
     sync_to: str | None = None,
+    series: Series | None = None,
 ) -> TrainResult:
     """Train an adapter for `base`, or all of it, and measure what it brought.
 
@@ -85,18 +88,20 @@ def train(
         checkpoints_dir: where checkpoints of this run, and of others, are; None for none.
         resume, allow_changed: see `RunCheckpoints.find`.
         sync_to: where copies of the checkpoints go, and come from: a URL.
+        series: which document is in which segment; they are trained one after the other.
 
     Raises:
         Stopped: on request, or at the end of a round; the run is saved.
         UsageError: a setting makes no sense, or not with this model, this machine or these
             sources; before anything is loaded.
-        PipelineError: nothing to train on or to hold out, several kinds at once, sources with a
-            weight and without one, a chat template that does not serve, too little memory or disk,
-            a model that cannot keep packed documents apart, or the loss is no longer a number.
+        PipelineError: nothing to train on or to hold out, a segment without text, several kinds at
+            once, sources with a weight and without one, a chat template that does not serve, too
+            little memory or disk, a model that cannot keep packed documents apart, or the loss is
+            no longer a number.
     """
     with ExitStack() as stack:
         tokens_dir = tokens_dir or Path(stack.enter_context(TemporaryDirectory())) / "tokens"
-        chosen = choose(settings, train_documents, validation_documents, base)
+        chosen = choose(settings, train_documents, validation_documents, base, series)
         make_reporters(settings.report_to)  # what is not installed is not found out after an hour
         run = prepare(settings, chosen, base, tokens_dir, jobs)
         stack.enter_context(run_log(output_dir / TRAIN_LOG, settings.as_dict()))
@@ -105,7 +110,10 @@ def train(
         say(check_memory(settings, base.path, run.machine, longest).describe())
         saves = None
         if checkpoints_dir:
-            saves = RunCheckpoints.of(checkpoints_dir, _identity(run), settings, run.length.steps)
+            saves = RunCheckpoints.of(
+                checkpoints_dir, _identity(run), settings, run.length.steps,
+                sequences=len(run.order), segments=run.segments,
+            )  # fmt: skip
             if sync_to is not None:
                 policy = settings.save_policy()
                 copies = RemoteCopies(
@@ -114,6 +122,7 @@ def train(
                 )  # fmt: skip
                 saves.remote = stack.enter_context(copies)
             saves.find(resume, allow_changed=allow_changed)
+            run = replace(run, length=replace(run.length, steps=saves.steps))
         kept = 0
         if saves:
             there = sum(1 for _ in checkpoints.whole(saves.folder, hashes=False))
@@ -129,16 +138,23 @@ def train(
             raise
         if saves:
             saves.finish(END_SECONDS)
+            if text := leftovers.told(saves.root, saves.run):
+                say(text)
         return result
 
 
 def _identity(run: Prepared) -> dict[str, Any]:
     """Everything that decides what comes out of a run."""
+    key, lengths = run.data.store.key, run.data.lengths
+    data: dict[str, Any] = {"data": fingerprint([key, lengths])}
+    if run.segments is not None:  # one by one, so that a series may grow
+        key.pop("data")
+        data = {"data": fingerprint(key), "segments": run.segments.identity()}
     return run.settings.of_the_result() | {
         "base_model": f"{run.base.name} {run.base.revision or _digest(run.base.path)}",
         "mixture": [list(stage) for stage in run.mixture.schedule.stages] if run.mixture else None,
         "from_scratch": _digest(Path(s)) if (s := run.settings.from_scratch) else None,
-        "data": fingerprint([run.data.store.key, run.data.lengths]),
+        **data,
         "held_out": fingerprint([[w.ids, w.mask] for w in run.held_out]),
         "tokenizer": tokenizer_fingerprint(run.tokenizer),
         "precision": run.precision.name,
@@ -163,11 +179,12 @@ def show(
     n: int,
     tokens_dir: Path,
     jobs: int = 1,
+    series: Series | None = None,
 ) -> list[list[tuple[str, bool]]]:
     """What `train` would train on: the first `n` sequences as text in stretches, each with whether
     it is trained on. Raises as `train` does before it loads the model.
     """
-    chosen = choose(settings, train_documents, validation_documents, base)
+    chosen = choose(settings, train_documents, validation_documents, base, series)
     machine = Machine.detect()
     engine = start_engine(machine, settings)
     quiet_libraries()
@@ -251,8 +268,8 @@ def _before(
     model: Any, run: Prepared, folder: Path, monitor: Monitor, saves: RunCheckpoints | None
 ) -> Evaluation:
     """Score what there was before: the base model, in its own tokens. A run that goes on has that
-    score already."""
-    if saves and saves.found:
+    score already, unless it is another text that is held out."""
+    if saves and saves.found and not saves.scores_anew:
         return evaluation_of(folder / EVALUATIONS, 0, BASE)
     (folder / EVALUATIONS).unlink(missing_ok=True)
     found = _evaluate_base(model, run, folder)
@@ -282,7 +299,7 @@ def _loop(model: Any, run: Prepared) -> Loop:
     return Loop(
         settings=settings, data=run.data, order=run.order, steps=run.length.steps,
         micro_batch=micro_batch, tokenizer=run.tokenizer, pad_id=run.padding[0],
-        precision=run.precision, cuda=run.machine.cuda,
+        precision=run.precision, cuda=run.machine.cuda, segments=run.segments,
     )  # fmt: skip
 
 

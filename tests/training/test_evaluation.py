@@ -20,6 +20,7 @@ from pipeline.training.evaluation import (
     NO_SOURCE,
     Evaluation,
     Evaluator,
+    Interrupted,
     append_evaluation,
     read_evaluations,
     scores_by_source,
@@ -133,6 +134,26 @@ def test_the_model_and_torchs_random_state_are_left_as_they_were(
     assert torch.equal(weight.grad, torch.ones_like(weight))
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
     weight.grad = None
+    model.eval()
+
+
+@pytest.mark.parametrize("calls", [0, 3, 15], ids=["at once", "in the windows", "in a sample"])
+def test_one_that_is_asked_to_end_ends_before_the_next_window_or_token(
+    parts: Parts, tmp_path: Path, calls: int
+) -> None:
+    model, _ = parts
+    model.train()
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(len(asked))
+        return len(asked) > calls
+
+    with pytest.raises(Interrupted):
+        evaluator(parts, tmp_path).evaluate(model, 3, "adapter", stop)
+    assert len(asked) == calls + 1
+    assert not (tmp_path / EVALUATIONS).exists()
+    assert model.training and not model.get_input_embeddings()._forward_pre_hooks
     model.eval()
 
 

@@ -397,6 +397,54 @@ def test_whatever_a_remote_does_nothing_false_is_ever_taken(
         assert same(start.path, originals[4].path)
 
 
+READING_LIES: list[dict[str, Any]] = [
+    {"length": 0.25}, {"fail": 0.3}, {"misread": 0.2}, {"lag": 2},
+    {"length": 0.1, "fail": 0.1, "misread": 0.1, "lag": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lies", READING_LIES, ids=lambda lies: "-".join(lies))
+def test_however_a_remote_lies_to_who_reads_the_newest_copy_is_found_and_comes_whole(
+    lies: dict[str, Any], tmp_path: Path
+) -> None:
+    with lying(seed=1) as remote:
+        sent(URL, make(tmp_path / "a", 1), make(tmp_path / "a", 2))
+        for name, value in lies.items():
+            setattr(remote, name, value)
+        for path in remote.objects:
+            remote.unseen[path] = remote.lag
+        for turn in range(5):
+            with copies(by_hand=True, tries=30) as reading:
+                start = reading.newer(tmp_path / f"b-{turn}")
+            assert start is not None and start.step == 2
+            assert same(start.path, tmp_path / "a" / start.name)
+
+
+DELETING_LIES: list[dict[str, Any]] = [
+    {"ghosts": 3}, {"keeps_deleted": 0.5}, {"fail": 0.2}, {"length": 0.2},
+    {"ghosts": 2, "keeps_deleted": 0.2, "fail": 0.1, "length": 0.1, "lag": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lies", DELETING_LIES, ids=lambda lies: "-".join(lies))
+def test_however_a_remote_lies_of_deletions_the_newest_stays_and_the_rest_goes_in_the_end(
+    lies: dict[str, Any], tmp_path: Path
+) -> None:
+    with lying(seed=3) as remote, copies(keep=lambda steps: steps[:-2], tries=30) as sending:
+        for name, value in lies.items():
+            setattr(remote, name, value)
+        for step in range(1, 7):
+            found = make(tmp_path, step)
+            sending.offer(found)
+            assert sending.finish(30).ok
+            there = {path.rpartition("/")[2] for path in remote.objects if step_of(path) == step}
+            assert there == {file.name for file in found.path.iterdir()}
+        remote.heal()
+        sending.offer(make(tmp_path, 7))
+        assert sending.finish(30).ok
+        assert {step_of(path) for path in remote.objects} - {0} == {6, 7}
+
+
 def test_a_remote_that_always_changes_what_it_gets_is_told_so(
     remote: Remote, tmp_path: Path
 ) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import PipelineError, Stopped, UsageError
-from pipeline.training import checkpoints
+from pipeline.scoring import bits
+from pipeline.training import checkpoints, evaluation
 from pipeline.training.base_model import BaseModel
 from pipeline.training.metrics import read_held_out, read_metrics
 from pipeline.training.requests import STOP
@@ -22,7 +23,7 @@ from tests.tiny_models import documents, tiny_llama
 
 SETTINGS = TrainSettings(
     epochs=2, learning_rate=1e-2, rank=4, dropout=0.1, sequence_length=64, batch_size=4,
-    micro_batch_size=2, eval_tokens=300, sample_tokens=2, eval_every=5, save_minutes=0,
+    micro_batch_size=2, eval_tokens=600, sample_tokens=2, eval_every=5, save_minutes=0,
 )  # fmt: skip
 CORPUS, HELD_OUT = documents(4), documents(6)[4:]
 
@@ -161,6 +162,50 @@ def test_nan_ends_the_run_and_names_the_last_good_checkpoint(
     )
     with pytest.raises(PipelineError, match=r"Training broke .*last good weights: .*step-0"):
         run(base, tmp_path, settings)
+
+
+def signalled_in_evaluation(number: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Send SIGTERM after the first window of the n-th evaluation. Returns the windows scored in
+    each, which grows."""
+    scored: list[int] = []
+
+    def nats_of(*args: Any, on_window: Any, **rest: Any) -> Any:
+        scored.append(0)
+
+        def counted(tokens: int) -> None:
+            on_window(tokens)
+            scored[-1] += 1
+            if len(scored) == number and scored[-1] == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return bits.nats_of(*args, on_window=counted, **rest)
+
+    monkeypatch.setattr(evaluation, "nats_of", nats_of)
+    return scored
+
+
+# The first evaluation is of the base; then there is one after every fifth step, and at the end.
+@pytest.mark.parametrize(("number", "step"), [(2, 5), (6, 23)])
+def test_a_signal_in_an_evaluation_does_not_wait_for_its_end_which_is_made_up_for(
+    base: BaseModel,
+    tmp_path: Path,
+    straight: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    step: int,
+) -> None:
+    scored = signalled_in_evaluation(number, monkeypatch)
+    with pytest.raises(Stopped, match=rf"after step {step} of 23 \(SIGTERM\), and saved"):
+        run(base, tmp_path, SETTINGS)
+    assert scored == [2] * (number - 1) + [1]
+    # The one that is made up for is broken off as well: nothing was lost by that.
+    scored = signalled_in_evaluation(1, monkeypatch) if step < 23 else []
+    if scored:
+        with pytest.raises(Stopped, match=rf"after step {step} of 23"):
+            run(base, tmp_path, SETTINGS)
+    monkeypatch.undo()
+    run(base, tmp_path, SETTINGS)
+    assert outcome(tmp_path) == straight
 
 
 KILLED = """
