@@ -2,127 +2,256 @@
 
     pipeline modelfile
     pipeline modelfile --temperature 0.8 --num-predict 400
+    pipeline modelfile --create horror-tales --run "I was walking on the shore, when I saw"
+    pipeline modelfile --create you/horror-tales --push
 
 `8_ollama` is complete in itself: move it anywhere, then `ollama create NAME -f Modelfile`.
 `sample.txt` puts what the base model and the tuned one make of the same prompt side by side.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
 from typer import Option
 
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.errors import PipelineError
-from pipeline.export.llama import complete
-from pipeline.export.modelfile import render_modelfile
+from pipeline.console import printable, say, warn
+from pipeline.errors import UsageError
+from pipeline.export import ollama
+from pipeline.export.llama import TOP_K, TOP_P, complete
+from pipeline.export.modelfile import (
+    GUIDE,
+    Parameters,
+    can_hold,
+    check_system,
+    expressible,
+    render_modelfile,
+)
+from pipeline.export.served import Parts, choose_parts, name_of, read_proof
 from pipeline.files import link_or_copy
-from pipeline.run import open_run
+from pipeline.run import StageRun, open_run
 from pipeline.workspace import Workspace
 
-VERSION = 1
-MODELFILE = "Modelfile"
+VERSION = 2
+MODELFILE = ollama.MODELFILE
 SAMPLE = "sample.txt"
 
 
 def modelfile(
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    gguf: Annotated[
+        str | None, Option(help="Which GGUF: its quantization, or name (default: the first).")
+    ] = None,
     temperature: Annotated[
-        float, Option(min=0, help="0 always takes the likeliest word; 1 dares more.")
-    ] = 0.6,
+        float, Option(help="0 always takes the likeliest word; 1 dares more.")
+    ] = GUIDE.temperature,
+    top_k: Annotated[
+        int | None, Option(help="Draw from this many words (default: Ollama's, 40).")
+    ] = None,
+    top_p: Annotated[
+        float | None, Option(help="Draw from the likeliest words of this share (Ollama's: 0.9).")
+    ] = None,
+    min_p: Annotated[
+        float | None, Option(help="Never a word of less than this share of the likeliest's chance.")
+    ] = None,
+    repeat_penalty: Annotated[
+        float, Option(help="Above 1 it is held back from repeating itself.")
+    ] = GUIDE.repeat_penalty,
+    repeat_last_n: Annotated[
+        int, Option(help="How far back it looks in order not to repeat itself.")
+    ] = GUIDE.repeat_last_n,
+    num_predict: Annotated[
+        int, Option(help="Tokens it writes at the most; -1: no end.")
+    ] = GUIDE.num_predict,
     num_ctx: Annotated[
         int | None,
         Option(min=1, help="Tokens the model sees at once (default: as it was trained)."),
     ] = None,
-    num_predict: Annotated[int, Option(help="Tokens it writes at the most.")] = 2048,
-    repeat_last_n: Annotated[
-        int, Option(help="How far back it looks in order not to repeat itself.")
-    ] = 256,
+    sampling_seed: Annotated[
+        int | None, Option(help="Same seed, same text (default: by chance).")
+    ] = None,
+    system: Annotated[
+        str | None, Option(help="What a model of chats is told before each chat.")
+    ] = None,
+    from_model: Annotated[
+        str | None,
+        Option(
+            "--from",
+            "--from-model",
+            help="For an adapter: the base that you have, as Ollama calls it, or its GGUF file.",
+        ),
+    ] = None,
+    create: Annotated[
+        str | None, Option(help="Register it with Ollama under this name: tales, or you/tales.")
+    ] = None,
+    run: Annotated[str | None, Option(help="Then ask it this.")] = None,
+    push: Annotated[bool, Option("--push", help="Then publish it in Ollama's registry.")] = False,
     force: Force = False,
     overwrite_edited: OverwriteEdited = False,
 ) -> None:
     """Write the Modelfile that Ollama needs, and a first answer of the model.
 
     The template is that of a completion model (the prompt and nothing else), or of chats if it was
-    trained on such, and every end token of the model is a stop.
+    trained on such, and every end token of the model is a stop. Where there is no Ollama, the
+    commands for another machine are printed.
     """
+    parameters = Parameters(
+        temperature, repeat_last_n, repeat_penalty, num_predict, top_k, top_p, min_p, sampling_seed
+    )
+    wish = check_wishes(parameters, create, run, push)
     workspace = Workspace(data_dir)
     inputs = workspace.inputs("modelfile")
+    proof = read_proof(inputs)
+    parts = choose_parts(inputs, proof, gguf, from_model)
+    check_system(system, proof["evaluation"].get("chat"))
+    if wish and parts.model and parts.model.full == wish.name.full:
+        raise UsageError(f"--create {create} would replace the base, which has the same name.")
     settings = {
-        "temperature": temperature, "num_ctx": num_ctx, "num_predict": num_predict,
-        "repeat_last_n": repeat_last_n,
+        **parameters.given(), "num_ctx": num_ctx, "gguf": gguf, "from": from_model,
+        "system": system,
     }  # fmt: skip
     with open_run(
-        workspace, "modelfile", version=VERSION, settings=settings, inputs=inputs, force=force,
+        workspace, "modelfile", version=VERSION, settings=settings,
+        inputs=[*inputs, *(path for path in parts.files if path not in inputs)], force=force,
         overwrite_edited=overwrite_edited,
-    ) as run:  # fmt: skip
-        if not run.is_fresh:
-            source, proof = read_proof(inputs)
-            text = render_modelfile(
-                source.name,
-                context=num_ctx or proof["context"],
-                stops=proof["end_tokens"],
-                temperature=temperature,
-                repeat_last_n=repeat_last_n,
-                num_predict=num_predict,
-                title=proof["name"],
-                licence=proof["base_model"]["licence"],
-                chat=proof["evaluation"].get("chat"),
-            )
-            with run.scratch() as folder:
+    ) as stage:  # fmt: skip
+        if not stage.is_fresh:
+            text = text_of(stage, parts, proof, parameters, num_ctx or proof["context"], system)
+            with stage.scratch() as folder:
                 (folder / MODELFILE).write_text(text, "utf-8")
-                (folder / SAMPLE).write_text(sample(source, proof, temperature), "utf-8")
-                link_or_copy(source, folder / source.name)
-                run.adopt(folder)
-            run.counts["files"] = len(list(run.directory.glob("*.gguf")))
-    run.report(
-        f"{run.directory / MODELFILE}. With Ollama installed: cd {run.directory} && "
-        "ollama create my-model -f Modelfile && ollama run my-model"
-    )
+                (folder / SAMPLE).write_text(sample(parts, proof, parameters), "utf-8")
+                for path in parts.files:
+                    link_or_copy(path, folder / path.name)
+                stage.adopt(folder)
+            stage.counts["files"] = len(parts.files)
+    report(stage, wish, proof["name"])
 
 
-def read_proof(inputs: list[Path]) -> tuple[Path, dict[str, Any]]:
-    """The GGUF to serve (the first that was asked for) and the proof of stage 7."""
-    by_name = {path.name: path for path in inputs}
-    if "proof.json" not in by_name:
-        raise PipelineError(
-            f"{inputs[0].parent} has no proof.json.", "Run `pipeline quantize` first."
-        )
-    proof = json.loads(by_name["proof.json"].read_text("utf-8"))
-    for name in proof["files"]:
-        if name in by_name:
-            return by_name[name], proof
-    raise PipelineError(f"{inputs[0].parent} has no GGUF.", "Run `pipeline quantize` first.")
+def check_wishes(
+    parameters: Parameters, create: str | None, run: str | None, push: bool
+) -> ollama.Wish | None:
+    """What Ollama is to do, if anything. Raises UsageError, before there is a model."""
+    parameters.check()
+    return ollama.check_wish(create, run, push)
 
 
-def sample(source: Path, proof: dict[str, Any], temperature: float) -> str:
+def text_of(
+    stage: StageRun, parts: Parts, proof: dict[str, Any], parameters: Parameters, context: int,
+    system: str | None,
+) -> str:  # fmt: skip
+    """The Modelfile. What its grammar cannot hold is left out or replaced, with a warning."""
+    chat = proof["evaluation"].get("chat")
+    if chat:
+        chat = {**chat, "ends": holdable(stage, chat["ends"])}
+        if not chat["joins"]:
+            stage.warn(
+                "The chat template that the model was trained with does more than put one turn"
+                " after the other, so Ollama has to guess one: look at what `ollama show"
+                f" --template` says, and write TEMPLATE into {stage.directory / MODELFILE}."
+            )
+    prose = {"system prompt": system, "licence": proof["base_model"].get("licence")}
+    held = {what: expressible(text) if text else None for what, text in prose.items()}
+    for what in held:
+        if held[what] != (prose[what] or None):
+            stage.warn(f"Characters of the {what} that a Modelfile cannot hold were replaced.")
+    return render_modelfile(
+        parts.gguf.name if parts.gguf else None,
+        context=context,
+        stops=holdable(stage, proof["end_tokens"]),
+        parameters=parameters,
+        title=proof["name"],
+        licence=held["licence"],
+        chat=chat,
+        system=held["system prompt"],
+        adapter_name=parts.adapter.name if parts.adapter else None,
+        model_name=parts.model.full if parts.model else None,
+    )  # fmt: skip
+
+
+def holdable(stage: StageRun, stops: list[str]) -> list[str]:
+    """The end tokens that a Modelfile can hold. (The GGUF names its end token by itself, too.)"""
+    for stop in stops:
+        if not can_hold(stop):
+            stage.warn(f"The end token {stop!r} is no `stop`: a Modelfile cannot hold it.")
+    return [stop for stop in stops if can_hold(stop)]
+
+
+def sample(parts: Parts, proof: dict[str, Any], parameters: Parameters) -> str:
     """What base and tuned model make of the prompt, one under the other, and their scores."""
     evaluation = proof["evaluation"]
-    prompt = evaluation["prompt"]
-    length = evaluation["settings"]["sample_tokens"]
-    seed = proof["files"][source.name]["seed"]
-    chat = evaluation.get("chat")
-    given = chat["prompt_ids"] if chat else prompt
-    tuned = complete(source, given, max_tokens=length, temperature=temperature, seed=seed)
-    bits = evaluation["bits_per_byte"]
+    samples, bits, name = evaluation["samples"], evaluation["bits_per_byte"], "adapter"
+    tuned, score = samples.get("adapter", ""), None
+    if parts.gguf and not parts.adapter:
+        name, file = parts.gguf.name, proof["files"][parts.gguf.name]
+        tuned = first_answer(parts.gguf, evaluation, file, parameters)
+        # A quick proof scores a part of the text only, which is not to be compared with all of it.
+        is_same_text = proof.get("proof", {}).get("text", {}).get("whole", True)
+        score = file.get("bits_per_byte") if is_same_text else None
     lines = [
-        f"Prompt:\n  {prompt}",
-        f"{proof['base_model']['name']} (base model) goes on:\n  "
-        + one_line(evaluation["samples"]["base"]),
-        f"{source.name} (yours) goes on:\n  {one_line(tuned.text)}",
+        f"Prompt:\n  {evaluation['prompt']}",
+        f"{name_of(proof['base_model'])} (base model) goes on:\n  " + one_line(samples["base"]),
+        f"{name} (yours) goes on:\n  {one_line(tuned)}",
         "Bits per byte of the held-out text (less is better):\n"
         f"  base model {bits['base']:.4f}\n"
-        f"  adapter    {bits['adapter']:.4f}\n"
-        f"  GGUF       {proof['files'][source.name]['bits_per_byte']:.4f}",
+        f"  adapter    {bits['adapter']:.4f}"
+        + (f"\n  GGUF       {score:.4f}" if score is not None else ""),
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def first_answer(
+    gguf: Path, evaluation: dict[str, Any], file: dict[str, Any], parameters: Parameters
+) -> str:
+    """What the GGUF makes of the prompt, drawn as the Modelfile says."""
+    chat = evaluation.get("chat")
+    seed = file.get("seed", 0) if parameters.seed is None else parameters.seed
+    return complete(
+        gguf,
+        chat["prompt_ids"] if chat else evaluation["prompt"],
+        max_tokens=evaluation["settings"]["sample_tokens"],
+        temperature=parameters.temperature,
+        top_p=TOP_P if parameters.top_p is None else parameters.top_p,
+        top_k=TOP_K if parameters.top_k is None else parameters.top_k,
+        repeat_penalty=parameters.repeat_penalty,
+        repeat_last_n=parameters.repeat_last_n,
+        seed=seed,
+    ).text
 
 
 def one_line(text: str) -> str:
     """A completion with its paragraphs set off, indented, and without what hangs at its end."""
     return "\n  ".join(line for line in text.strip().splitlines() if line.strip())
+
+
+def report(stage: StageRun, wish: ollama.Wish | None, title: str) -> None:
+    """Say where the Modelfile is, and have Ollama do what was asked, or tell how."""
+    text, program = str(stage.directory / MODELFILE), ollama.find_program()
+    if wish is None:
+        name = ollama.parse_name(ollama.suggested_name(title), "--create")
+        first, *others = ollama.commands(ollama.Wish(name, None, False), stage.directory)
+        shown = " && ".join([first, *others, f"ollama run {name}"])
+        stage.report(f"{text}. With Ollama installed: {shown}")
+        return
+    stage.report(text)
+    if program is None:
+        warn("Ollama is not on this machine. On one that has it, these commands do the rest:")
+        typer.echo("\n".join(ollama.commands(wish, stage.directory)))
+        return
+    ollama.create(program, wish.name, stage.directory)
+    say(f"Ollama has it: ollama run {wish.name}")
+    if wish.prompt is not None:
+        ollama.ask(program, wish.name, wish.prompt, stage.directory, echo)
+        typer.echo()
+    if wish.push:
+        ollama.push(program, wish.name, stage.directory)
+        say(f"published: {wish.name}")
+
+
+def echo(text: str) -> None:
+    """Pass a piece of an answer on."""
+    typer.echo(printable(text), nl=False)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,24 @@ The grammar is that of `ParseFile` in Ollama's parser/parser.go (2026). What mat
 - `#` begins a comment only where a command could begin; a comment ends at a line break.
 """
 
-import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
+from pipeline.export.go_template import chat_template, is_dropped
 from pipeline.export.stop_tokens import WELL_KNOWN, end_tokens
+from pipeline.scoring.sampling import Sampling
 
 __all__ = [
     "WELL_KNOWN",
     "Command",
+    "Parameters",
+    "can_hold",
     "chat_template",
+    "check_system",
     "end_tokens",
     "expressible",
     "parse_modelfile",
@@ -52,6 +57,7 @@ FLOATS = (
     *("temperature", "top_p", "min_p", "typical_p"),
     *("repeat_penalty", "presence_penalty", "frequency_penalty"),
 )
+_WORDS = {name: word.upper() for word, name in COMMANDS.items()}
 ROLES = ("system", "user", "assistant")
 
 _BLANKS = " \t"
@@ -67,50 +73,101 @@ class Command(NamedTuple):
     value: str
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """How Ollama draws tokens. The defaults are the guide's; None leaves a value to Ollama.
+
+    `repeat_penalty` is written because Ollama (since August 2026) applies none by default, and
+    `repeat_last_n` does nothing without.
+    """
+
+    temperature: float = Sampling.temperature
+    repeat_last_n: int = Sampling.repeat_last_n
+    repeat_penalty: float = Sampling.repeat_penalty
+    num_predict: int = Sampling.max_tokens
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for a value that makes no sense; it names the option."""
+        for name, value in self.given().items():
+            fits, words = _RANGES[name]
+            if not (math.isfinite(value) and abs(value) <= _LARGEST and fits(value)):
+                option = _OPTIONS.get(name, name.replace("_", "-"))
+                raise UsageError(f"--{option} must be {words}, not {value}.")
+
+    def given(self) -> dict[str, float | int]:
+        """The values to write, by the names that Ollama has for them."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+_LARGEST = 2**31 - 1
+_OPTIONS = {"seed": "sampling-seed"}  # a --seed is that of training, in `pipeline all`
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "temperature": (lambda value: value >= 0, "0 or more"),
+    "repeat_last_n": (lambda value: value >= -1, "0 (off), -1 (the whole context) or more"),
+    "repeat_penalty": (lambda value: value > 0, "more than 0"),
+    "num_predict": (
+        lambda value: value >= 1 or value in (-1, -2),
+        "1 or more, -1 (no end) or -2 (until the context is full)",
+    ),
+    "top_k": (lambda value: value >= 0, "0 (off) or more"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and not above 1"),
+    "min_p": (lambda value: 0 <= value <= 1, "between 0 and 1"),
+    "seed": (lambda value: value >= 0, "0 or more"),
+}
+GUIDE = Parameters()
+
+
 def render_modelfile(
-    gguf_name: str,
+    gguf_name: str | None,
     *,
     context: int,
-    stops: list[str],
-    temperature: float = 0.6,
-    repeat_last_n: int = 256,
-    repeat_penalty: float = 1.1,
-    num_predict: int = 2048,
+    stops: Sequence[str],
+    parameters: Parameters = GUIDE,
     title: str | None = None,
     licence: str | None = None,
     chat: Mapping[str, Any] | None = None,
+    system: str | None = None,
+    adapter_name: str | None = None,
+    model_name: str | None = None,
 ) -> str:
     """The Modelfile of a model whose GGUF lies beside it.
 
+    An adapter that lies beside it too is `adapter_name`; then its base may also be a model that
+    Ollama has, `model_name` in place of `gguf_name`.
+
     The prompt goes to a completion model as it is. For a model of chats `chat` says how turns are
     put together ("joins", see `chat_template`) and what ends an answer ("ends"); without joins
-    Ollama is left to guess the template from the one in the GGUF. `context` is that of the
-    training, `stops` are the end tokens, the rest are the sampling values of the guide.
-    `repeat_penalty` is written because Ollama (since August 2026) applies none by default, and
-    `repeat_last_n` does nothing without. `title` goes into a comment, with what cannot stand there
-    replaced by blanks.
+    Ollama is left to guess the template from the one in the GGUF. Only a chat has a `system`
+    prompt. `context` is that of the training, in tokens; `stops` are the end tokens. `title` goes
+    into a comment, with what cannot stand there replaced by blanks.
 
     Raises:
-        PipelineError: a name, stop or licence that the grammar cannot express (a line that ends
-            with three quotes; a character that does not print), or a number out of range.
+        PipelineError: a name, stop, licence or system prompt that the grammar cannot express (a
+            line that ends with three quotes; a character that does not print; see `expressible`),
+            or one without a use.
+        UsageError: a number out of range.
     """
-    _check_numbers(context, temperature, repeat_penalty)
-    if not gguf_name.strip(". ") or re.search(r"[/\\]", gguf_name):
-        raise PipelineError(f"{gguf_name!r} is not the name of a file beside the Modelfile.")
+    parameters.check()
+    if not 1 <= context <= _LARGEST:
+        raise UsageError(f"--num-ctx must be 1 token or more, not {context}.")
     if "" in stops:
         raise PipelineError("An empty stop string would end every answer before it begins.")
     template = COMPLETION_TEMPLATE
     if chat is not None:
         template = chat_template(chat["joins"]) if chat["joins"] else ""
         stops = [*stops, *chat["ends"]]
+    check_system(system, chat)
     expected = [
-        Command("model", f"./{gguf_name}"),
+        Command("model", model_name or _beside(gguf_name or "")),
+        *([Command("adapter", _beside(adapter_name))] if adapter_name else []),
         *([Command("template", template)] if template else []),
+        *([Command("system", system)] if system else []),
         Command("num_ctx", str(context)),
-        Command("temperature", str(float(temperature))),
-        Command("repeat_last_n", str(repeat_last_n)),
-        Command("repeat_penalty", str(float(repeat_penalty))),
-        Command("num_predict", str(num_predict)),
+        *(Command(name, str(value)) for name, value in parameters.given().items()),
         *(Command("stop", stop) for stop in dict.fromkeys(stops)),
         *([Command("license", licence)] if licence else []),
     ]
@@ -121,30 +178,29 @@ def render_modelfile(
     return text
 
 
-def chat_template(joins: Mapping[str, str]) -> str:
-    """A template in Go's language that puts turns together as a model was trained on them.
-
-    `joins` is what stands before and between turns: `before_system`, `before_user` (at the start
-    of a chat without a system prompt), `system_to_user`, `user_to_assistant`, `before_answer` (of
-    an earlier answer; a new one begins with it by itself), `assistant_to_user`. Where the first is
-    empty the model takes no system prompt, and none is written.
-    """
-    text = {name: _go_literal(value) for name, value in joins.items()}
-    says, end = "{{ .Content }}", "{{ end }}"
-    first = ["{{ if eq $i 0 }}", text["before_user"],
-             "{{ else if eq $i 1 }}", text["system_to_user"]]  # fmt: skip
-    system = ['{{ if eq .Role "system" }}', text["before_system"], says, end]
-    if not joins["before_system"]:
-        first, system = ["{{ if le $i 1 }}", text["before_user"]], []
-    begin = [*first, "{{ else }}", text["assistant_to_user"], end]
-    user = ['{{ if eq .Role "user" }}', *begin, says, text["user_to_assistant"], end]
-    assistant = ['{{ if eq .Role "assistant" }}', text["before_answer"], says, end]
-    return "".join(["{{ range $i, $_ := .Messages }}", *system, *user, *assistant, end])
+def check_system(system: str | None, chat: Mapping[str, Any] | None) -> None:
+    """Raise UsageError for a system prompt that the model was not trained to take."""
+    if system and chat is None:
+        raise UsageError(
+            "--system is for models of chats: this one goes on from a text, and from nothing else."
+        )
+    if system and chat and chat["joins"] and not chat["joins"]["before_system"]:
+        raise UsageError("The chat template that the model was trained with takes no --system.")
 
 
-def _go_literal(text: str) -> str:
-    """Text as it stands in a Go template: in quotes where a brace could begin an action."""
-    return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}" if "{" in text else text
+def _beside(name: str) -> str:
+    if not name.strip(". ") or re.search(r"[/\\]", name):
+        raise PipelineError(f"{name!r} is not the name of a file beside the Modelfile.")
+    return f"./{name}"
+
+
+def can_hold(value: str) -> bool:
+    """Whether a Modelfile can hold a value to the character."""
+    try:
+        _quoted(value)
+    except PipelineError:
+        return False
+    return True
 
 
 def expressible(text: str) -> str:
@@ -154,19 +210,8 @@ def expressible(text: str) -> str:
     width; a line that ends with three quotes gets a full stop.
     """
     text = text.replace("\f", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
-    kept = "".join(
-        c if c.isprintable() or c in _SPACE else " " if c.isspace() else "" for c in text
-    )
+    kept = "".join(" " * c.isspace() if is_dropped(c) else c for c in text)
     return re.sub(r'("""[ \t]*)(?=[\r\n])', r"\1.", kept)
-
-
-def _check_numbers(context: int, temperature: float, repeat_penalty: float) -> None:
-    if context < 1:
-        raise PipelineError(f"The context must be 1 token or more, not {context}.")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise PipelineError(f"The temperature must be 0 or more, not {temperature}.")
-    if not (math.isfinite(repeat_penalty) and repeat_penalty > 0):
-        raise PipelineError(f"The repeat penalty must be more than 0, not {repeat_penalty}.")
 
 
 def _comment(title: str) -> str:
@@ -175,21 +220,18 @@ def _comment(title: str) -> str:
 
 
 def _line(command: Command) -> str:
-    if command.name == "model":
-        plain = re.fullmatch(r"\./[\w.+-]+", command.value, re.ASCII)
-        return f"FROM {command.value if plain else _quoted(command.value)}"
-    if command.name == "template":
-        value = command.value
-        return f"TEMPLATE {value if value == COMPLETION_TEMPLATE else _quoted(value)}"
-    if command.name == "license":
-        return f"LICENSE {_quoted(command.value)}"
-    value = _quoted(command.value) if command.name == "stop" else command.value
-    return f"PARAMETER {command.name} {value}"
+    name, value = command
+    if name in _WORDS:
+        plain = value == COMPLETION_TEMPLATE or (
+            name in ("model", "adapter") and re.fullmatch(r"[\w./:+-]+", value, re.ASCII)
+        )
+        return f"{_WORDS[name]} {value if plain else _quoted(value)}"
+    return f"PARAMETER {name} {_quoted(value) if name == 'stop' else value}"
 
 
 def _quoted(value: str) -> str:
     """`value` in quotes that Ollama takes off again exactly."""
-    dropped = next((c for c in value if not (c.isprintable() or c in _SPACE)), None)
+    dropped = next(filter(is_dropped, value), None)
     if dropped is not None:
         raise PipelineError(
             f"A Modelfile cannot hold the character U+{ord(dropped):04X} of {value[:80]!r}:"

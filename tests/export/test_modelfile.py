@@ -1,23 +1,23 @@
 """What the Modelfile says is what Ollama will read, whatever titles and tokens hold."""
 
-import json
 import re
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus.turns import choose_template
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
+from pipeline.export.go_template import chat_template
 from pipeline.export.modelfile import (
-    Command,
-    chat_template,
+    Parameters,
+    can_hold,
     expressible,
     parse_modelfile,
     render_modelfile,
 )
 from pipeline.training.chats import joins_of
+from tests.export.ollama_grammar import INSTRUCTIONS, Refused, execute, read
 from tests.tokenizer_families import FAMILIES
 
 HOSTILE = st.text(
@@ -33,7 +33,7 @@ def render(
 
 
 def values(text: str, name: str) -> list[str]:
-    return [command.value for command in parse_modelfile(text) if command.name == name]
+    return [value for instruction, value in read(text) if instruction == name]
 
 
 def test_modelfile_of_a_completion_model() -> None:
@@ -60,7 +60,7 @@ def test_modelfile_of_a_completion_model() -> None:
 
 
 @given(st.lists(ANY_TEXT.filter(bool), max_size=4))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @example(['"'])
 @example(['""'])
 @example(['"""'])
@@ -78,23 +78,23 @@ def test_stops_arrive_exactly_or_are_refused(stops: list[str]) -> None:
         with pytest.raises(PipelineError, match="A Modelfile cannot hold"):
             render(stops)
     else:
-        assert values(render(stops), "stop") == list(dict.fromkeys(stops))
+        assert values(render(stops), "parameter stop") == list(dict.fromkeys(stops))
 
 
 @given(ANY_TEXT, ANY_TEXT)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @example("x\nFROM evil", "")
 @example("x\rFROM evil", "")
 @example("# FROM evil", "a\n# not a comment\n\n")
 def test_no_title_or_licence_adds_or_changes_a_command(title: str, licence: str) -> None:
     licence = expressible(licence)
-    plain = parse_modelfile(render())
-    expected = [*plain, Command("license", licence)] if licence else plain
-    assert parse_modelfile(render(title=title, licence=licence)) == expected
+    plain = read(render())
+    expected = [*plain, ("license", licence)] if licence else plain
+    assert read(render(title=title, licence=licence)) == expected
 
 
 @given(st.text(st.characters(exclude_characters="/\\"), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @example("my model.gguf")
 @example(' "quoted".gguf ')
 @example("~.gguf")
@@ -104,15 +104,79 @@ def test_file_name_arrives_exactly_or_is_refused(name: str) -> None:
     except PipelineError:
         assert not name.isprintable() or not name.strip(". ")
     else:
-        assert values(text, "model") == [f"./{name}"]
+        assert values(text, "from") == [f"./{name}"]
 
 
 @given(ANY_TEXT)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_expressible_prose_always_fits_and_printable_prose_is_unchanged(text: str) -> None:
     render(licence=expressible(text))
     if text.isprintable():
         assert expressible(text) == text
+
+
+PIECES = ("before_system", "before_user", "system_to_user", "user_to_assistant",
+          "before_answer", "assistant_to_user")  # fmt: skip
+GOES_IN_TEMPLATES = ANY_TEXT.filter(lambda text: not re.search("[\ud800-\udfff]", text))
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(PIECES, GOES_IN_TEMPLATES)), ANY_TEXT, ANY_TEXT)
+@settings(deadline=None, max_examples=100)
+@example(dict.fromkeys(PIECES, '{{ .System }}\n"""\n'), '"""\nFROM evil', "}}")
+@example(dict.fromkeys(PIECES, "{"), "{{ end }}", "\\")
+@example(dict.fromkeys(PIECES, "{{- /*"), 'x"""\n', "\u200b")
+def test_whatever_template_system_prompt_and_ends_hold_ollama_reads_it_back(
+    joins: dict[str, str], system: str, end: str
+) -> None:
+    joins["before_system"] = joins["before_system"] or "<s>"
+    system = expressible(system)
+    ends = [end] if end and can_hold(end) else []
+    about = {"joins": joins, "ends": ends}
+    text = render_modelfile("m.gguf", context=8, stops=[], chat=about, system=system or None)
+    (template,) = values(text, "template")
+    assert values(text, "system") == ([system] if system else [])
+    assert values(text, "parameter stop") == ends
+    assert {name.split()[0] for name, _ in read(text)} <= INSTRUCTIONS - {"message", "license"}
+    messages = [{"role": "system", "content": "Be brief."}, *turns(3)]
+    expected = [joins["before_system"], "Be brief.", joins["system_to_user"], SAID[0],
+                joins["user_to_assistant"], joins["before_answer"], SAID[1],
+                joins["assistant_to_user"], SAID[2], joins["user_to_assistant"]]  # fmt: skip
+    assert execute(template, messages) == "".join(expected)
+
+
+def test_half_a_character_in_a_template_is_refused() -> None:
+    with pytest.raises(PipelineError, match="half a character"):
+        chat_template(dict.fromkeys(PIECES, "\ud83d"))
+
+
+def test_every_way_to_draw_arrives_as_a_parameter() -> None:
+    parameters = Parameters(0.8, 64, 1.2, -1, top_k=20, top_p=0.95, min_p=0.05, seed=7)
+    text = render_modelfile("m.gguf", context=512, stops=[], parameters=parameters)
+    lines = [" ".join(pair) for pair in read(text) if pair[0].startswith("parameter")]
+    assert [line.removeprefix("parameter ") for line in lines] == [
+        "num_ctx 512", "temperature 0.8", "repeat_last_n 64", "repeat_penalty 1.2",
+        "num_predict -1", "top_k 20", "top_p 0.95", "min_p 0.05", "seed 7",
+    ]  # fmt: skip
+
+
+def test_an_adapter_goes_with_a_base_beside_it_or_one_that_ollama_has() -> None:
+    beside = render_modelfile("base.gguf", context=8, stops=[], adapter_name="my lora.gguf")
+    assert values(beside, "from") == ["./base.gguf"]
+    assert values(beside, "adapter") == ["./my lora.gguf"]
+    named = render_modelfile(
+        None, context=8, stops=[], adapter_name="lora.gguf", model_name="hf.co/me/base:q4"
+    )
+    assert values(named, "from") == ["hf.co/me/base:q4"]
+    with pytest.raises(PipelineError, match="not the name of a file"):
+        render_modelfile("base.gguf", context=8, stops=[], adapter_name="/etc/lora.gguf")
+
+
+def test_only_a_model_trained_with_system_prompts_takes_one() -> None:
+    with pytest.raises(UsageError, match="goes on from a text"):
+        render_modelfile("m.gguf", context=8, stops=[], system="Be brief.")
+    about = {"joins": dict.fromkeys(PIECES, "x") | {"before_system": ""}, "ends": []}
+    with pytest.raises(UsageError, match=r"takes no --system"):
+        render_modelfile("m.gguf", context=8, stops=[], system="Be brief.", chat=about)
 
 
 def test_refusals_name_the_character_or_the_line() -> None:
@@ -132,10 +196,19 @@ def test_gguf_must_lie_beside_the_modelfile(name: str) -> None:
     "wrong",
     [
         {"context": 0},
-        {"temperature": float("nan")},
-        {"temperature": -1.0},
-        {"repeat_penalty": 0.0},
+        {"context": 2**40},
         {"stops": [""]},
+        {"parameters": Parameters(temperature=float("nan"))},
+        {"parameters": Parameters(temperature=-1.0)},
+        {"parameters": Parameters(repeat_penalty=0.0)},
+        {"parameters": Parameters(num_predict=0)},
+        {"parameters": Parameters(num_predict=-3)},
+        {"parameters": Parameters(repeat_last_n=-2)},
+        {"parameters": Parameters(top_k=-1)},
+        {"parameters": Parameters(top_p=0.0)},
+        {"parameters": Parameters(top_p=1.1)},
+        {"parameters": Parameters(min_p=float("inf"))},
+        {"parameters": Parameters(seed=-1)},
     ],
 )
 def test_senseless_values_are_refused(wrong: dict[str, object]) -> None:
@@ -167,12 +240,19 @@ READ_BY_OLLAMA = [
 
 
 @pytest.mark.parametrize(("text", "commands"), READ_BY_OLLAMA)
-def test_reader_follows_ollamas_grammar(text: str, commands: list[tuple[str, str]] | None) -> None:
+def test_both_readers_follow_ollamas_grammar(
+    text: str, commands: list[tuple[str, str]] | None
+) -> None:
     if commands is None:
         with pytest.raises(PipelineError, match=r"Ollama would refuse line|has no FROM line"):
             parse_modelfile(text)
+        with pytest.raises(Refused):
+            read(text)
     else:
         assert parse_modelfile(text) == commands
+        names = {"from": "model"}
+        found = [(name.removeprefix("parameter "), value) for name, value in read(text)]
+        assert [(names.get(name, name), value) for name, value in found] == commands
 
 
 def test_reader_tells_the_line() -> None:
@@ -181,39 +261,6 @@ def test_reader_tells_the_line() -> None:
 
 
 SAID = ["Who is there?", "The sea.", "Still?", "Still, and nobody.", "Go on."]
-
-
-def go(template: str, messages: list[dict[str, str]]) -> str:
-    """What Go makes of a template of ours: range, if, else if, else, end, strings, .Content."""
-    parts = re.split(r'\{\{ ((?:"(?:[^"\\]|\\.)*"|.)*?) \}\}', template, flags=re.DOTALL)
-    texts, actions = parts[::2], parts[1::2]
-    assert (texts[0], texts[-1], actions[0]) == ("", "", "range $i, $_ := .Messages")
-    assert actions[-1] == "end"
-    written = ""
-    for i, message in enumerate(messages):
-        stack: list[tuple[bool, bool]] = []  # written now; a branch was already
-        for action, text in zip(actions[1:-1], texts[2:-1], strict=True):
-            if action.startswith("if "):
-                holds = _holds(action, i, message)
-                stack.append((holds, holds))
-            elif action.startswith("else"):
-                _, done = stack.pop()
-                holds = not done and (action == "else" or _holds(action, i, message))
-                stack.append((holds, done or holds))
-            elif action == "end":
-                stack.pop()
-            elif all(now for now, _ in stack):
-                written += message["content"] if action == ".Content" else json.loads(action)
-            if all(now for now, _ in stack):
-                written += text
-    return written
-
-
-def _holds(action: str, i: int, message: dict[str, str]) -> bool:
-    operator, left, right = action.removeprefix("else ").removeprefix("if ").split(" ")
-    value: Any = i if left == "$i" else message["role"]
-    other = json.loads(right)
-    return bool({"eq": value == other, "le": value == other or str(value) < str(other)}[operator])
 
 
 def chat(joins: dict[str, str] | None, ends: list[str]) -> str:
@@ -225,13 +272,24 @@ def turns(n: int) -> list[dict[str, str]]:
     return [{"role": ("user", "assistant")[i % 2], "content": SAID[i]} for i in range(n)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("plain", [True, False])
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate') }}{% endif %}"
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("family", "source"),
+    [*((family, None) for family in FAMILIES), ("qwen", "plain"), ("llama-2", "plain"),
+     ("llama-2", MISTRAL)],
+)  # fmt: skip
 def test_ollama_puts_turns_together_as_the_model_was_trained_on_them(
-    family: str, plain: bool
+    family: str, source: str | None
 ) -> None:
-    tokenizer = FAMILIES[family]()
-    template = choose_template(tokenizer, "plain" if plain else None)
+    template = choose_template(FAMILIES[family](), source)
     joins = joins_of(template)
     assert joins is not None
     (written,) = values(chat(joins, []), "template")
@@ -242,7 +300,7 @@ def test_ollama_puts_turns_together_as_the_model_was_trained_on_them(
             known = system if takes_system else []
             answered = template.segments([*known, *turns(n + 1)])
             whole = "".join(segment.text for segment in answered)
-            begin = go(written, [*system, *turns(n)])
+            begin = execute(written, [*system, *turns(n)])
             assert whole.startswith(begin + joins["before_answer"] + SAID[n])
 
 
@@ -252,10 +310,10 @@ def test_braces_in_a_template_are_text_to_go() -> None:
         '{{ .System }}\n"{',
     )
     written = chat_template(joins | {"user_to_assistant": "}} {"})
-    assert go(written, turns(1)) == joins["before_user"] + SAID[0] + "}} {"
+    assert execute(written, turns(1)) == joins["before_user"] + SAID[0] + "}} {"
 
 
 def test_a_chat_without_joins_is_left_to_the_template_in_the_gguf() -> None:
     text = chat(None, ["<|end|>"])
     assert values(text, "template") == []
-    assert values(text, "stop") == ["</s>", "<|end|>"]
+    assert values(text, "parameter stop") == ["</s>", "<|end|>"]
