@@ -1,5 +1,5 @@
 """Commands beside the stages: a look at where things stand and at what is in the data, other
-formats, the finished model."""
+formats."""
 
 import json
 import shlex
@@ -36,39 +36,6 @@ def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     else:
         typer.echo(f"Next: pipeline {following}{place}")
     workspace.hashes.save()
-
-
-def generate(
-    prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    gguf: Annotated[
-        Path | None, typer.Option(help="Another GGUF than that of the data directory.")
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at the most.")] = 200,
-    temperature: Annotated[
-        float, typer.Option(min=0, help="0 always takes the likeliest word; 1 dares more.")
-    ] = 0.6,
-    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
-) -> None:
-    """Complete a prompt with the finished model. It continues the text; it does not answer it."""
-    from pipeline.export.llama import complete
-
-    workspace = Workspace(data_dir)
-    model = gguf or next(iter(workspace.files("modelfile", ["*.gguf"])), None)
-    if model is None:
-        raise PipelineError(
-            f"{workspace.directory('modelfile')} has no GGUF yet.", "Run `pipeline all` first."
-        )
-    typer.echo(prompt, nl=False)
-    complete(
-        model,
-        prompt,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        on_text=lambda text: typer.echo(text, nl=False),
-    )
-    typer.echo()
 
 
 def inspect_data(

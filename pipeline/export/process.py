@@ -99,7 +99,7 @@ def run_logged(
                 stdin=subprocess.PIPE if request else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if on_line else sink,
                 stderr=sink,
-                env=_environment(),
+                env=worker_environment(),
             )
         except OSError as error:
             raise PipelineError(f"{what} could not be started: {error}.") from error
@@ -181,7 +181,7 @@ def _read_lines(child: "subprocess.Popen[bytes]", lines: "queue.SimpleQueue[byte
     lines.put(None)
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """The child's environment: it finds this package, and it works offline."""
     path = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {

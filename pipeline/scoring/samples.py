@@ -61,13 +61,13 @@ def complete_all(
     """
     import torch
 
-    rows = [_ids(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
+    rows = [text_ids(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
             for prompt in prompts]  # fmt: skip
-    ends = _end_ids(model, tokenizer)
+    ends = end_ids(model, tokenizer)
 
     def draw(together: list[list[int]], first: int) -> list[str]:
         device = next(model.parameters()).device
-        inputs, mask = _padded(together, _pad_id(tokenizer))
+        inputs, mask = _padded(together, pad_id(tokenizer))
         choose = _chooser(
             [inputs.shape[1] - len(ids) for ids in together],
             [seed + first + i for i in range(len(together))],
@@ -76,7 +76,7 @@ def complete_all(
         output = model.generate(
             input_ids=inputs.to(device),
             attention_mask=mask.to(device),
-            generation_config=_config(max_new_tokens, ends, _pad_id(tokenizer)),
+            generation_config=_config(max_new_tokens, ends, pad_id(tokenizer)),
             logits_processor=_processors(choose),
         ).tolist()
         return [_written(tokenizer, ids, row[inputs.shape[1] :], ends)
@@ -89,7 +89,7 @@ def complete_all(
         torch.no_grad(),
         torch.autocast(device_type, autocast, enabled=autocast is not None),
     ):
-        if together and len(rows) > 1 and _ignores_padding(model, rows[0], _pad_id(tokenizer)):
+        if together and len(rows) > 1 and _ignores_padding(model, rows[0], pad_id(tokenizer)):
             return draw(rows, 0)
         return [text for i, ids in enumerate(rows) for text in draw([ids], i)]
 
@@ -193,7 +193,8 @@ def _written(
     return whole[len(_decode(tokenizer, prompt)) :]
 
 
-def _ids(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
+def text_ids(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
+    """The ids of a text to go on from: with BOS where the tokenizer adds one, without EOS."""
     ids: list[int] = list(tokenizer(prompt)["input_ids"])
     # A tokenizer that ends every text would have the model start a new one.
     ends = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
@@ -205,14 +206,15 @@ def _decode(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
     return str(text)
 
 
-def _pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+def pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """What fills up the shorter prompts of several."""
     # An id of 0 is a pad token like any other, so `or` would be wrong here.
     if tokenizer.pad_token_id is not None:
         return int(tokenizer.pad_token_id)
     return int(tokenizer.eos_token_id) if tokenizer.eos_token_id is not None else 0
 
 
-def _end_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+def end_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Every token that ends a text: the tokenizer's, and those that the model's settings name."""
     named = getattr(model.generation_config, "eos_token_id", None)
     ends = [named] if isinstance(named, int) else list(named or [])
