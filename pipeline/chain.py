@@ -7,13 +7,16 @@ import typer
 from pipeline.command import StageFunction, values_of
 from pipeline.corpus.tokenizing import find_tokenizer
 from pipeline.errors import PipelineError, UsageError
+from pipeline.export.modelfile import Parameters
+from pipeline.hub.publishing import check_target
 from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import check_duplicates, check_rules, preprocess
 from pipeline.step3_chunk import check_overlap, chunk, chunk_size_of, minimum_of
-from pipeline.step4_upload import check_target, upload
+from pipeline.step4_upload import upload
 from pipeline.step6_train import settings_from, train
 from pipeline.step7_quantize import chosen_kinds, quantize
-from pipeline.step8_modelfile import SAMPLE, modelfile
+from pipeline.step8_modelfile import SAMPLE, check_wishes, modelfile
+from pipeline.step9_publish import chosen_parts, publish
 from pipeline.train_inputs import check_data_options
 from pipeline.training.base_model import check_base_model
 from pipeline.training.early import check_early
@@ -27,6 +30,7 @@ STAGE_FUNCTIONS: tuple[StageFunction, ...] = (
     train,
     quantize,
     modelfile,
+    publish,
 )
 
 
@@ -62,7 +66,9 @@ def check_options(values: dict[str, Any]) -> None:
     check_overlap(values["overlap"], size)
     if values["tokenizer"] is not None:
         find_tokenizer(values["tokenizer"])
-    check_target(values["repo_id"], values["upload_revision"])
+    check_target(values["upload_repo_id"], values["upload_revision"])
+    check_target(values["publish_repo_id"], values["publish_revision"])
+    chosen_parts(values["include"])
     wanted = values_of(train, values)
     check_early(settings_from(wanted), wanted["resume"])
     check_data_options(
@@ -71,3 +77,9 @@ def check_options(values: dict[str, Any]) -> None:
     )  # fmt: skip
     check_base_model(values["base_model"], values["train_revision"])
     chosen_kinds(values["quantization"])
+    named = ("temperature", "repeat_last_n", "repeat_penalty", "num_predict", "top_k", "top_p",
+             "min_p", "sampling_seed")  # fmt: skip
+    check_wishes(
+        Parameters(*(values[name] for name in named)), values["create"], values["run"],
+        values["push"],
+    )  # fmt: skip

@@ -48,6 +48,9 @@ STAGES = {
     "modelfile": Entry(
         "8: put it into 8_ollama with its Modelfile, and ask it.", "step8_modelfile:modelfile"
     ),
+    "publish": Entry(
+        "9: make the model repository 9_model; push it if asked to.", "step9_publish:publish"
+    ),
 }
 OTHERS = {
     "all": Entry("Run every stage that is not up to date, in order.", "chain:all_stages"),
@@ -60,7 +63,10 @@ OTHERS = {
     "evaluate": Entry(
         "Score models and adapters on the same held-out text.", "evaluate:evaluate_models"
     ),
-    "generate": Entry("Let the finished model go on from a prompt.", "tools:generate"),
+    "generate": Entry(
+        "Let a model write: adapter, model or GGUF, alone or beside its base.", "generate:generate"
+    ),
+    "serve": Entry("Serve the finished model to other programs.", "serve:serve"),
     "sync": Entry("Copy checkpoints elsewhere and back, by hand.", "sync:sync"),
     "series": Entry("Series of segment lists, for corpora in object storage.", "tools:build"),
 }
@@ -121,7 +127,7 @@ def make_pipeline() -> typer.Typer:
 def root() -> None:
     """From a shelf of books to a text-completion language model that runs on your machine.
 
-    Seven stages pass files through numbered directories (training-data/1_raw, 2_preprocessed,
+    Eight stages pass files through numbered directories (training-data/1_raw, 2_preprocessed,
     ...). Run them one by one, or `pipeline all`; stop anywhere, look, change files by hand, go on.
 
     Every option can also be set in the environment (--max-steps of train is

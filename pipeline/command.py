@@ -78,7 +78,7 @@ ONLY_ALONE = {"dry_run", "show", "until_done"}
 # every run go on from one checkpoint.
 NOT_IN_FILES = {
     "data_dir", "force", "overwrite_edited", "restore_deleted", "resume", "allow_changed",
-    *ONLY_ALONE,
+    "push", *ONLY_ALONE,
 }  # fmt: skip
 
 # One text with commas on the command line, for which a list is the natural form in a file.
@@ -278,9 +278,24 @@ def merge_parameters(functions: Collection[StageFunction]) -> dict[str, inspect.
                 continue
             own = _in_panel(parameter, stage)
             if uses[name] > 1 and own is not parameter:
-                name = f"{stage}_{name}"
+                name, own = f"{stage}_{name}", _of_stage(own, stage)
             merged.setdefault(name, own.replace(name=name))
     return merged
+
+
+def _of_stage(parameter: inspect.Parameter, stage: str) -> inspect.Parameter:
+    """A parameter whose spelled-out options (`--private/--public`) begin with its stage."""
+    kind, option = get_args(parameter.annotation)
+
+    def own(declared: Any) -> Any:
+        if not isinstance(declared, str):
+            return declared
+        return "/".join(each.replace("--", f"--{stage}-", 1) for each in declared.split("/"))
+
+    # The first of them is where a default would stand without Annotated.
+    option.default = own(option.default)
+    option.param_decls = tuple(map(own, option.param_decls or ()))
+    return parameter.replace(annotation=Annotated[kind, option])
 
 
 def merged_name(stage: str, name: str, merged: Collection[str]) -> str:

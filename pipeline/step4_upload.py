@@ -17,17 +17,14 @@ from typer import Option, echo
 from pipeline.books.mentions import find_mentions
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import warn
 from pipeline.corpus.record_files import KINDS
 from pipeline.corpus.shards import find_splits
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import UsageError
 from pipeline.files import read_jsonl
 from pipeline.hub.card import CHUNKS_FOLDER
-from pipeline.hub.client import check_repo_id, find_token, push_folder
 from pipeline.hub.dataset import CARD, Dataset
-from pipeline.hub.gate import Judgement
-from pipeline.hub.plan import plan_push, size_of
-from pipeline.hub.repository import as_they_stand, known_scans, put
+from pipeline.hub.publishing import check_target, push, rehearse
+from pipeline.hub.repository import known_scans, put
 from pipeline.run import StageRun, open_run
 from pipeline.settings import nearest
 from pipeline.workspace import Workspace
@@ -83,7 +80,10 @@ def upload(
     }  # fmt: skip
     dataset = dataset_of(workspace, inputs, settings)
     if dry_run:
-        rehearse(dataset, repo_id, private, revision)
+        for line in rehearse(
+            dataset, repo_id, private=private, revision=revision, overwrite=overwrite_edited
+        ):
+            echo(line)
         return
     with open_run(
         workspace, "upload", version=VERSION, settings=settings, inputs=inputs, force=force,
@@ -93,24 +93,8 @@ def upload(
             build(run, dataset)
     url = None
     if repo_id is not None:
-        pass_gate(dataset, dataset.judgement(dataset.on_disk()))
-        url = push_folder(
-            run.directory, repo_id, repo_type="dataset", private=private, revision=revision
-        )
+        url = push(dataset, repo_id, private=private, revision=revision, overwrite=overwrite_edited)
     report(run, url)
-
-
-def check_target(
-    repo_id: str | None, revision: str | None = None, *, dry_run: bool = False
-) -> None:
-    """Raise PipelineError if `repo_id` cannot name a repository, or there is no token for it, and
-    UsageError for a branch of no repository."""
-    if repo_id is not None:
-        check_repo_id(repo_id)
-        if not dry_run:
-            find_token()
-    elif revision is not None:
-        raise UsageError(f"--revision {revision} is a branch of a repository: give --repo-id too.")
 
 
 def dataset_of(workspace: Workspace, inputs: list[Path], settings: dict[str, Any]) -> Dataset:
@@ -165,31 +149,6 @@ def check_card(run: StageRun, dataset: Dataset) -> None:
                 f"{path} was edited by hand, and its first lines do not name the files of: "
                 f"{', '.join(missed)}. --overwrite-edited writes it anew."
             )
-
-
-def rehearse(dataset: Dataset, repo_id: str | None, private: bool, revision: str | None) -> None:
-    """Say what would be done, and refuse what a push would refuse; nothing is written or sent."""
-    judgement = dataset.judgement(dict(dataset.parquet))
-    contents = as_they_stand(dataset.workspace, "upload", dataset.contents(judgement))
-    if repo_id is None:
-        for name, content in contents.items():
-            echo(f"would be there: {name} ({size_of(content):,} bytes)")
-        return
-    pass_gate(dataset, dataset.judgement(contents))
-    plan = plan_push(contents, repo_id, repo_type="dataset", private=private, revision=revision)
-    for line in plan.lines():
-        echo(line)
-    echo(f"{plan.summary()}; nothing was sent")
-
-
-def pass_gate(dataset: Dataset, judgement: Judgement) -> None:
-    """List what must not be published and raise PipelineError, if there is such."""
-    if judgement.unknown:
-        warn(f"The rights in {judgement.unknown:,} documents are unknown: see to them first.")
-    if judgement.holds_back:
-        for line in dataset.held_back(judgement):
-            warn(f"must not be published: {line}")
-        raise PipelineError(*judgement.summary())
 
 
 def place_of(path: Path) -> str:

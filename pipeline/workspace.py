@@ -32,7 +32,8 @@ DOCUMENTS = ("*.txt", *(f"*{suffix}" for suffix in RECORD_SUFFIXES))
 
 @dataclass(frozen=True)
 class Stage:
-    """One room of the house. `reads` is the stage before it; `takes` are the files it wants."""
+    """One room of the house. `reads` is the stage before it; `takes` are the files it wants, and
+    `also` those of rooms further back, by stage, where there are any."""
 
     name: str
     directory: str
@@ -41,6 +42,12 @@ class Stage:
     milestone: str
     curated: bool = False  # one file per document, where people edit and delete
     resumable: bool = False  # what was finished before a stop is not done again
+    also: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def rooms(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """All stages that it reads, with the files it wants of each."""
+        return ((self.reads, self.takes), *self.also) if self.reads else ()
 
 
 STAGES = {
@@ -73,6 +80,16 @@ STAGES = {
         Stage(
             "modelfile", "8_ollama", "quantize", ("*.gguf", "proof.json"),
             "a Modelfile beside its GGUF, and a first answer",
+        ),
+        Stage(
+            "publish", "9_model", "modelfile", ("Modelfile",), "a model repository",
+            resumable=True,
+            also=(
+                ("quantize", ("*.gguf", "proof.json")),
+                ("train",
+                 ("*.safetensors", "*.json", "tokenizer*", "chat_template.jinja", "run.yaml",
+                  "loss.png")),
+            ),
         ),
     )
 }  # fmt: skip
@@ -186,29 +203,31 @@ class Workspace:
         Raises PipelineError if the stage before it has not run, or was stopped half-way, or if one
         of its files is gone that is no document that a person may delete.
         """
-        before = STAGES[stage].reads
-        if before is None:
-            return []
-        record = self.record(before)
-        files = self.files(before, STAGES[stage].takes)
+        files: list[Path] = []
+        for before, takes in STAGES[stage].rooms:
+            found = self._of_room(before, takes)
+            if not found and before == STAGES[stage].reads:
+                raise PipelineError(
+                    f"{self.directory(before)} has nothing to {stage}.",
+                    f"Run `pipeline {before}` first.",
+                )
+            files += found
+        return files
+
+    def _of_room(self, stage: str, takes: tuple[str, ...]) -> list[Path]:
+        """The files of a stage's directory that another one takes. Raises PipelineError if they
+        are not all there."""
+        record = self.record(stage)
         if record is not None and record.status != "complete":
             raise PipelineError(
-                f"{self.directory(before)} is unfinished.", f"Run `pipeline {before}` again first."
+                f"{self.directory(stage)} is unfinished.", f"Run `pipeline {stage}` again first."
             )
         for name in sorted(record.outputs) if record is not None else ():
-            path = self.directory(before) / name
-            if (
-                is_taken(STAGES[stage], name)
-                and not is_document(STAGES[before], name)
-                and not path.is_file()
-            ):
-                raise PipelineError(f"{path} is missing.", f"Run `pipeline {before}` again first.")
-        if not files:
-            raise PipelineError(
-                f"{self.directory(before)} has nothing to {stage}.",
-                f"Run `pipeline {before}` first.",
-            )
-        return files
+            path = self.directory(stage) / name
+            is_wanted = is_taken(takes, name) and not is_document(STAGES[stage], name)
+            if is_wanted and not path.is_file():
+                raise PipelineError(f"{path} is missing.", f"Run `pipeline {stage}` again first.")
+        return self.files(stage, takes)
 
     def examine(
         self,
@@ -248,10 +267,9 @@ class Workspace:
 
     def _sources(self, spec: Stage, record: Record) -> list[Path]:
         """The files that the stage would read now; those of its record if they lay elsewhere."""
-        assert spec.reads
-        directory = STAGES[spec.reads].directory
-        if all(fact.path.startswith(f"{directory}/") for fact in record.inputs):
-            return self.files(spec.reads, spec.takes)
+        rooms = tuple(f"{STAGES[stage].directory}/" for stage, _ in spec.rooms)
+        if all(fact.path.startswith(rooms) for fact in record.inputs):
+            return [path for stage, takes in spec.rooms for path in self.files(stage, takes)]
         return [path for fact in record.inputs if (path := self.root / fact.path).is_file()]
 
     def is_edited(self, directory: Path, output: Output) -> bool:
@@ -277,11 +295,10 @@ def is_document(stage: Stage, name: str) -> bool:
     return stage.curated and name.endswith((".txt", *RECORD_SUFFIXES)) and "/" not in name
 
 
-def is_taken(stage: Stage, name: str) -> bool:
-    """Whether the stage wants a file of this name; `*` does not mean folders."""
+def is_taken(takes: Iterable[str], name: str) -> bool:
+    """Whether a stage that takes these wants a file of this name; `*` does not mean folders."""
     return any(
-        name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
-        for pattern in stage.takes
+        name.count("/") == pattern.count("/") and fnmatchcase(name, pattern) for pattern in takes
     )
 
 

@@ -10,19 +10,30 @@ from pipeline import chain
 from pipeline.books.sample import sample_library
 from pipeline.errors import PipelineError, Stopped, UsageError
 from pipeline.train_inputs import check_data_options
-from tests.chain import pipeline
+from tests.chain import in_process, pipeline
 from tests.gutendex_server import GutendexServer
 
 
-def complaint(*arguments: object, code: int = 1) -> str:
+def complaint(*arguments: object, code: int = 1, run: Any = in_process) -> str:
     """What the command says when it fails, without colours and line breaks."""
-    result = pipeline(*arguments, code=code)
+    result = run(*arguments, code=code)
     assert "Traceback" not in result.stderr
     return re.sub(r"[│╭╮╰╯─\s]+", " ", result.stderr)
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory as stages 1 to 4 leave it; nothing in it may change."""
+    data = tmp_path_factory.mktemp("prepared") / "data"
+    for stage in ("acquire", "preprocess", "chunk", "upload"):
+        in_process(stage, "--data-dir", data)
+    return data
+
+
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
-    text = complaint("all", "--source", tmp_path / "none", "--data-dir", tmp_path / "data")
+    text = complaint(
+        "all", "--source", tmp_path / "none", "--data-dir", tmp_path / "data", run=pipeline
+    )
     assert f"--source {tmp_path / 'none'} does not exist." in text
 
 
@@ -45,7 +56,7 @@ def test_an_empty_file_is_named_and_the_others_are_taken(tmp_path: Path) -> None
     books.mkdir()
     (books / "empty.txt").write_bytes(b"")
     (books / "full.txt").write_text("A line.\n")
-    result = pipeline("acquire", "--source", books, "--data-dir", tmp_path / "data")
+    result = in_process("acquire", "--source", books, "--data-dir", tmp_path / "data")
     assert "empty.txt was left out: it is empty" in result.stderr
     assert "1 documents" in result.stderr
 
@@ -63,7 +74,7 @@ def test_a_topic_that_no_book_has(tmp_path: Path) -> None:
         )
         assert "No books were found" in text
         # nor does it pass for success where other books are there already
-        pipeline("acquire", "--source", sample_library(), "--data-dir", tmp_path)
+        in_process("acquire", "--source", sample_library(), "--data-dir", tmp_path)
         complaint("acquire", "--topic", "zzz", "--gutendex-url", server.url, "--data-dir", tmp_path)
 
 
@@ -87,7 +98,8 @@ def test_a_data_directory_that_is_a_file(tmp_path: Path, stage: str) -> None:
 @pytest.mark.parametrize(
     ("stage", "before"),
     [("preprocess", "acquire"), ("chunk", "preprocess"), ("upload", "chunk"),
-     ("train", "upload"), ("quantize", "train"), ("modelfile", "quantize")],
+     ("train", "upload"), ("quantize", "train"), ("modelfile", "quantize"),
+     ("publish", "modelfile")],
 )  # fmt: skip
 def test_a_stage_before_its_input_exists(tmp_path: Path, stage: str, before: str) -> None:
     assert f"Run `pipeline {before}` first." in complaint(stage, "--data-dir", tmp_path)
@@ -120,7 +132,8 @@ def test_a_settings_file_with_a_typo(tmp_path: Path) -> None:
 def test_an_option_that_makes_no_sense(
     tmp_path: Path, arguments: tuple[str, ...], named: str
 ) -> None:
-    assert named in complaint(*arguments, "--data-dir", tmp_path, code=2)
+    run = pipeline if "--scheduler" in arguments else in_process
+    assert named in complaint(*arguments, "--data-dir", tmp_path, code=2, run=run)
 
 
 def test_a_repository_name_that_is_none(tmp_path: Path) -> None:
@@ -128,13 +141,12 @@ def test_a_repository_name_that_is_none(tmp_path: Path) -> None:
     assert "'no/such/name' is no name for a repository" in text
 
 
-def test_pushing_without_a_token_is_refused_before_any_work(tmp_path: Path) -> None:
-    data = prepared(tmp_path)
-    before = (data / "4_dataset" / "stage.json").read_bytes()
-    text = complaint("upload", "--repo-id", "me/books", "--data-dir", data)
+def test_pushing_without_a_token_is_refused_before_any_work(prepared: Path) -> None:
+    before = (prepared / "4_dataset" / "stage.json").read_bytes()
+    text = complaint("upload", "--repo-id", "me/books", "--data-dir", prepared, run=pipeline)
     assert "No Hugging Face token" in text
     assert "hf auth login" in text
-    assert (data / "4_dataset" / "stage.json").read_bytes() == before
+    assert (prepared / "4_dataset" / "stage.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -145,7 +157,8 @@ def test_pushing_without_a_token_is_refused_before_any_work(tmp_path: Path) -> N
         ("--base-model", "/nowhere"),
         ("--learning-rate", "-1"),
         ("--minimum-size", "8000"),
-        ("--repo-id", "a/b/c"),
+        ("--upload-repo-id", "a/b/c"),
+        ("--publish-repo-id", "a/b/c"),
         ("--kind", "poem"),
         ("--dataset", "./no-such-table.jsonl"),
         ("--dataset-revision", "v9"),
@@ -159,7 +172,8 @@ def test_pushing_without_a_token_is_refused_before_any_work(tmp_path: Path) -> N
 def test_all_refuses_a_late_stages_option_before_any_work(
     tmp_path: Path, option: str, value: str
 ) -> None:
-    result = pipeline("all", option, value, "--data-dir", tmp_path / "data", code=None)
+    run = pipeline if option in {"--quantization", "--base-model"} else in_process
+    result = run("all", option, value, "--data-dir", tmp_path / "data", code=None)
     assert result.returncode in {1, 2}
     assert (option if option == "--dataset-revision" else value) in result.stderr
     assert not (tmp_path / "data").exists()
@@ -180,14 +194,8 @@ def test_options_of_the_data_are_checked_before_there_is_any(tmp_path: Path) -> 
         check_data_options(data, None, None, "text", "plain")
 
 
-def prepared(tmp_path: Path) -> Path:
-    for stage in ("acquire", "preprocess", "chunk", "upload"):
-        pipeline(stage, "--data-dir", tmp_path)
-    return tmp_path
-
-
-def test_base_models_that_are_not_there(tmp_path: Path) -> None:
-    data = prepared(tmp_path / "data")
+def test_base_models_that_are_not_there(prepared: Path, tmp_path: Path) -> None:
+    before = (prepared / "4_dataset" / "stage.json").read_bytes()
     (tmp_path / "folder").mkdir()
     (tmp_path / "model.gguf").write_bytes(b"no model")
     for base, named in (
@@ -196,10 +204,10 @@ def test_base_models_that_are_not_there(tmp_path: Path) -> None:
         (tmp_path / "model.gguf", "model.gguf"),
         ("someone/no-such-model", "someone/no-such-model"),
     ):
-        before = (data / "4_dataset" / "stage.json").read_bytes()
-        assert named in complaint("train", "--base-model", base, "--data-dir", data)
-        assert (data / "4_dataset" / "stage.json").read_bytes() == before
-        assert not (data / "6_adapter").exists()
+        run = in_process if isinstance(base, Path) else pipeline
+        assert named in complaint("train", "--base-model", base, "--data-dir", prepared, run=run)
+        assert (prepared / "4_dataset" / "stage.json").read_bytes() == before
+        assert not (prepared / "6_adapter").exists()
 
 
 def test_a_directory_that_cannot_be_written_to(tmp_path: Path) -> None:

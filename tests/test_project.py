@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.chain import DIRECTORIES, ROOT, environment, pipeline
+from tests.chain import DIRECTORIES, ROOT, environment, in_process, pipeline
 
 SCRIPTS = {
     "acquire": "step1_acquire", "preprocess": "step2_preprocess", "chunk": "step3_chunk",
     "upload": "step4_upload", "train": "step6_train", "quantize": "step7_quantize",
     "modelfile": "step8_modelfile",
+    "publish": "step9_publish",
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "pandas", "nltk", "pyarrow", "numpy", "requests",
          "matplotlib", "huggingface_hub", "peft", "trl", "llama_cpp", "gguf", "ftfy")  # fmt: skip
@@ -38,7 +39,7 @@ print([name for name in {HEAVY} if name in sys.modules])
 
 @pytest.mark.parametrize("command", [*SCRIPTS, "all", "status", "generate"])
 def test_every_command_has_a_help_worth_reading(command: str) -> None:
-    text = pipeline(command, "--help").stdout
+    text = in_process(command, "--help").stdout
     assert "--data-dir" in text
     assert "--debug" in text
     assert len(text) > 1000
@@ -113,4 +114,7 @@ print(sorted(name for name in merged if name not in names))
 """
     shared, renamed = python(code).stdout.splitlines()
     assert shared == "['data_dir', 'force', 'jobs', 'overwrite_edited', 'restore_deleted']"
-    assert renamed == "['acquire_revision', 'train_revision', 'upload_revision']"
+    pushed = ("allow_mentions", "licence", "private", "publish_copyrighted", "repo_id", "revision")
+    expected = {"acquire_revision", "train_revision"}
+    expected |= {f"{stage}_{name}" for stage in ("upload", "publish") for name in pushed}
+    assert renamed == str(sorted(expected))

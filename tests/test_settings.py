@@ -14,6 +14,7 @@ from pipeline.step4_upload import upload
 from pipeline.step6_train import train
 from pipeline.step7_quantize import quantize
 from pipeline.step8_modelfile import modelfile
+from pipeline.step9_publish import publish
 from pipeline.training.configs import meta_model, new_config
 from tests.chain import ROOT
 
@@ -149,7 +150,7 @@ def test_every_file_in_configs_is_accepted(path: Path) -> None:
     if path.suffix == ".json":
         assert new_config(path, 512, vocab_size=1000).max_position_embeddings >= 512
         return
-    stages = (acquire, preprocess, chunk, upload, train, quantize, modelfile)
+    stages = (acquire, preprocess, chunk, upload, train, quantize, modelfile, publish)
     assert load_settings(path, {stage.__name__: stage_options(stage) for stage in stages})
 
 

@@ -96,7 +96,7 @@ def dataset_card(
         task_categories=["text-generation"],
         configs=configs(parts, with_books=bool(books)),
     )
-    shown_id = repo_id if repo_id and _REPO_ID.fullmatch(repo_id) else PLACEHOLDER_REPO_ID
+    shown_id = repo_id if repo_id and is_repo_id(repo_id) else PLACEHOLDER_REPO_ID
     body = [
         f"# {cell(name)}",
         *_about_chunks(shown_id, books, rows, columns, overlap),
@@ -133,6 +133,11 @@ def configs(
     if found:
         found[0] = {"config_name": found[0]["config_name"], "default": True, **found[0]}
     return found
+
+
+def is_repo_id(name: str) -> bool:
+    """Whether `name` looks like a repository's: user/name, of plain letters."""
+    return _REPO_ID.fullmatch(name) is not None
 
 
 def size_category(rows: int) -> str:

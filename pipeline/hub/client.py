@@ -11,20 +11,20 @@ some of them (pre-upload, LFS) but not others (repository, commit, listing).
 
 import json
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import filter as matching
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.console import warn
 from pipeline.errors import PipelineError
+from pipeline.hub.listing import check_arrived, list_files, stale_files
+from pipeline.hub.pushed import Pushed
 
 if TYPE_CHECKING:
     import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
 
 RepoType = Literal["dataset", "model"]
 Result = TypeVar("Result")
@@ -97,17 +97,19 @@ def push_folder(
     token: str | None = None,
     message: str | None = None,
     stale: Sequence[str] | None = None,
+    pushed: Pushed | None = None,
 ) -> str:
     """Make the repository hold the files of `folder`, in one commit; returns its address.
 
     The repository (private or public) and the branch `revision` are made if they are not there.
     Files of the repository that match the patterns `stale` (by default `STALE`) and are not in
-    `folder` are removed. At the end the sizes that the Hub lists are compared with those of the
-    files.
+    `folder` are removed, and so are those that `pushed` knows as our own of an earlier push. At the
+    end the sizes and hashes that the Hub lists are compared with those of the files.
 
     Raises PipelineError, with the way out: before any work if the repository's name is none, the
     folder empty or no token there is; if `private` is asked for and the repository is public; if
-    the Hub refuses or cannot be reached. The token is in no message.
+    `pushed` finds that a file of another's making would be replaced; if the Hub refuses or cannot
+    be reached. The token is in no message.
     """
     from huggingface_hub import HfApi
 
@@ -126,20 +128,18 @@ def push_folder(
         def commit() -> None:
             # All anew for each try: a commit whose answer was lost is then seen to be there, and
             # one that somebody made meanwhile is taken into account.
-            removed = stale_files(list_files(api, where), files, patterns)
+            there = list_files(api, where)
+            removed = stale_files(there, files, patterns)
+            if pushed is not None:
+                removed += [name for name in pushed.check(there, files) if name not in removed]
             operations = _operations(files, removed)
             api.create_commit(**where, operations=operations, commit_message=summary)
 
         repeatedly(commit, passing=(*PASSING, *OVERTAKEN))
-        there = {item.path: item.size for item in repeatedly(lambda: list_files(api, where))}
-    for name, path in files.items():
-        if there.get(name) != path.stat().st_size:
-            found = f"{there[name]:,} bytes" if name in there else "missing"
-            raise PipelineError(
-                f"{name} in {repo_id} is not what was sent: {path.stat().st_size:,} bytes here, "
-                f"{found} there.",
-                AGAIN,
-            )
+        there = repeatedly(lambda: list_files(api, where))
+    check_arrived(there, files, repo_id, AGAIN)
+    if pushed is not None:
+        pushed.keep(there, files)
     address = f"{api.endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
     return address + (f"/tree/{revision}" if revision and revision != "main" else "")
 
@@ -192,24 +192,6 @@ def check_visibility(is_private: bool | None, private: bool, repo_id: str) -> No
         )
     if is_private and not private:
         warn(f"{repo_id} is there already, and private: it stays so.")
-
-
-def list_files(api: "HfApi", where: dict[str, Any]) -> list["RepoFile"]:
-    """The files that the Hub lists for a repository, of all its folders."""
-    from huggingface_hub.hf_api import RepoFile
-
-    listed = api.list_repo_tree(**where, recursive=True)
-    return [item for item in listed if isinstance(item, RepoFile)]
-
-
-def stale_files(
-    there: Iterable["RepoFile"], files: Container[str], patterns: Sequence[str]
-) -> list[str]:
-    """The paths of the repository that a push of `files` removes."""
-    return [
-        item.path for item in there
-        if item.path not in files and any(fnmatch(item.path, pattern) for pattern in patterns)
-    ]  # fmt: skip
 
 
 def _operations(files: dict[str, Path], removed: Sequence[str]) -> list[Any]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.files import fingerprint
 from pipeline.hub.books import books_parquet
@@ -17,10 +17,12 @@ from pipeline.hub.card import (
     configs,
     dataset_card,
 )
-from pipeline.hub.client import files_to_push
+from pipeline.hub.client import RepoType
 from pipeline.hub.gate import Judgement, judge
+from pipeline.hub.listing import Content
 from pipeline.hub.making import ledger_rows, shown_settings
-from pipeline.hub.repository import Content, scan_all
+from pipeline.hub.publishing import lines_to_mend
+from pipeline.hub.repository import scan_all
 from pipeline.hub.scanning import FindMentions, Found, Scan, join_scans, scan_text
 from pipeline.workspace import Workspace
 
@@ -45,6 +47,8 @@ class Dataset:
     settings: Mapping[str, Any]
     find_mentions: FindMentions
     known: dict[str, Scan] = field(default_factory=dict)
+    stage = "upload"
+    repo_type: ClassVar[RepoType] = "dataset"
 
     def __post_init__(self) -> None:
         records = {stage: self.workspace.record(stage) for stage in TOLD_STAGES}
@@ -111,9 +115,9 @@ class Dataset:
             counts=self.ledger | unknown,
         )
 
-    def on_disk(self) -> dict[str, Content]:
-        """The files that a push of the stage's directory would send, whoever made them."""
-        return dict(files_to_push(self.workspace.directory("upload")))
+    def planned(self) -> dict[str, Content]:
+        """All files as the stage would write them now."""
+        return self.contents(self.judgement(dict(self.parquet)))
 
     def missed_by(self, card: str) -> list[str]:
         """The configurations that a card, edited by hand, does not name as they should be."""
@@ -164,15 +168,7 @@ class Dataset:
 
     def held_back(self, judgement: Judgement) -> list[str]:
         """The list of what must not be published, with the file to mend for each."""
-        directory = self.workspace.directory("preprocess")
-        files = {
-            str(row.get("document_id")): directory / str(row.get("file") or f"{name}.txt")
-            for row in self.rows
-            if (name := row.get("document_id"))
-        }
-        own = self.workspace.directory("upload")
-        files |= {name: own / name for name in judgement.mentions if (own / name).is_file()}
-        return judgement.lines(files, self.workspace.directory("acquire") / "catalog.jsonl")
+        return lines_to_mend(self.workspace, self.stage, self.rows, judgement)
 
 
 def _by_hand(line: str, ours: Collection[str]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from pipeline.storage.urls import redact
+
 _CHOICE_OF_BOOKS = (
     "topic", "search", "ids", "languages", "author_year_start", "author_year_end", "copyright",
     "sort", "num_records", "limit", "fraction", "seed",
@@ -21,7 +23,7 @@ def shown_settings(records: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[s
     shown: dict[str, dict[str, object]] = {}
     for stage, settings in records.items():
         told = {
-            name: _without_path(value)
+            name: without_path(value)
             for name, value in settings.items()
             if value not in (*_MERELY_DEFAULT, _EVERYTHING.get(name))
             and (stage != "acquire" or name in _CHOICE_OF_BOOKS)
@@ -53,8 +55,11 @@ def ledger_rows(ledger: Mapping[str, Any], removed: Mapping[str, Any]) -> dict[s
     return rows
 
 
-def _without_path(value: Any) -> Any:
+def without_path(value: Any) -> Any:
+    """A setting as others may see it: of a path its last name, of an address no password."""
     if isinstance(value, list):
-        return ", ".join(str(_without_path(item)) for item in value)
+        return ", ".join(str(without_path(item)) for item in value)
+    if isinstance(value, str) and "://" in value:
+        return redact(value)
     is_path = isinstance(value, str) and (value.startswith(("/", "~", "\\")) or value[1:2] == ":")
     return PurePath(value.replace("\\", "/")).name if is_path else value

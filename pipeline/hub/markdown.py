@@ -57,6 +57,23 @@ def table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     return "\n".join(lines)
 
 
+def paragraphs(text: str) -> Markdown:
+    """`text` as one table cell that keeps its line breaks, and in which nothing is markup."""
+    return Markdown("<br>".join(cell(line) for line in text.splitlines() if one_line(line)))
+
+
+def code_block(text: str, language: str = "") -> str:
+    """`text` set as code, between fences that nothing in it can end. Lines stay; what cannot be
+    seen is left out."""
+    lines = (
+        "".join(c if c != "\t" else "    " for c in line if c == "\t" or _is_visible(c))
+        for line in text.rstrip("\n").split("\n")
+    )
+    body = "\n".join(lines)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", body)), default=0))
+    return f"{fence}{language}\n{body}\n{fence}"
+
+
 def _number(value: object) -> object:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     return f"{value:,}" if is_whole else value

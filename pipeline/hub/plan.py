@@ -1,6 +1,5 @@
 """What a push would do: created, sent, left as it is, removed. Nothing is sent or written."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,11 @@ from pipeline.hub.client import (
     RepoType,
     check_repo_id,
     check_visibility,
-    list_files,
     repeatedly,
-    stale_files,
     talking_to_hub,
 )
-from pipeline.hub.repository import Content
+from pipeline.hub.listing import Content, is_same, list_files, size_of, stale_files
+from pipeline.hub.pushed import Pushed
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -62,11 +60,13 @@ def plan_push(
     endpoint: str | None = None,
     token: str | None = None,
     stale: Sequence[str] | None = None,
+    pushed: Pushed | None = None,
 ) -> PushPlan:
     """Compare `files` with the repository, as `push_folder` would make it hold them.
 
     Without a token the Hub shows public repositories only. Raises PipelineError if the name is
-    none, or if `private` is asked for and the repository is public.
+    none, if `private` is asked for and the repository is public, or if `pushed` finds that a file
+    of another's making would be replaced.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -90,6 +90,8 @@ def plan_push(
         is_there = name in by_path and is_same(content, by_path[name])
         (plan.same if is_there else plan.sent)[name] = size_of(content)
     plan.removed = stale_files(there, files, STALE[repo_type] if stale is None else stale)
+    if pushed is not None:
+        plan.removed += [name for name in pushed.check(there, files) if name not in plan.removed]
     return plan
 
 
@@ -111,28 +113,3 @@ def _look(
         except RevisionNotFoundError:
             plan.creates = [f"branch {branch}"]  # which begins as main is
             return is_private, repeatedly(lambda: list_files(api, where | {"revision": "main"}))
-
-
-def is_same(content: Content, there: "RepoFile") -> bool:
-    """Whether a file of the Hub has this content, by its hash."""
-    size = size_of(content)
-    if size != there.size:
-        return False
-    if there.lfs is not None:
-        return _hexdigest(content, hashlib.sha256()) == there.lfs.sha256
-    return _hexdigest(content, hashlib.sha1(b"blob %d\0" % size)) == there.blob_id  # as git does
-
-
-def size_of(content: Content) -> int:
-    """The size in bytes."""
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
-
-
-def _hexdigest(content: Content, digest: Any) -> str:
-    if isinstance(content, bytes):
-        digest.update(content)
-    else:
-        with content.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return str(digest.hexdigest())

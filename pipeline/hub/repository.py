@@ -1,24 +1,26 @@
 """What a dataset repository is to hold, and how it gets into a stage's directory.
 
 Each file is known by what it is made from, so that only what changed is written, and a file that a
-person edited stays. Shards are copied, not linked: an edit of one must not reach the other.
+person edited stays. Shards and texts are copied, not linked: an edit of one must not reach the
+other. Weights, which nobody edits, are linked: they take no room twice.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from pipeline.console import progress
-from pipeline.files import fingerprint, sha256_bytes
+from pipeline.files import fingerprint, link_or_copy, sha256_bytes
 from pipeline.hub.client import files_to_push
+from pipeline.hub.listing import Content
 from pipeline.hub.scanning import FindMentions, Scan, join_scans, parts_of, scan_parquet
 from pipeline.parallel import default_jobs, map_in_order
 from pipeline.run import StageRun
 from pipeline.workspace import Workspace
 
-Content = Path | bytes  # a file, or what would be written into one
 SCAN = "scan"  # under which the gate's finding is noted about a Parquet file
+WEIGHTS = (".gguf", ".safetensors")
 WORTH_PROCESSES = 32_000_000  # bytes of Parquet files to search
 Known = dict[str, Scan]  # findings by the sha256 of the file
 
@@ -38,9 +40,25 @@ def put(run: StageRun, contents: Mapping[str, Content], known: Known, version: i
             continue
         with run.scratch() as folder:
             copy = folder / content.name
-            shutil.copyfile(content, copy)
+            (link_or_copy if content.suffix in WEIGHTS else shutil.copyfile)(content, copy)
             scan = known.get(sha256)
             run.take(name, copy, key, {SCAN: scan.as_row(), "sha256": sha256} if scan else None)
+
+
+def put_made(run: StageRun, part: str, key: str, make: Callable[[Path], object]) -> None:
+    """Make the files that `make` writes into a folder the outputs below `part`, which take work:
+    it is not called if they are all there, made from `key`."""
+    mine = {name: row for name, row in run.notes().items() if row.get("part") == part}
+    is_whole = bool(mine) and all(row.get("of") == len(mine) for row in mine.values())
+    if is_whole and all(run.has(name, key) for name in mine):
+        return
+    with run.scratch() as folder:
+        make(folder)
+        made = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in made:
+            name = f"{part}/{path.relative_to(folder).as_posix()}"
+            if run.plan(name, key) != "edited":
+                run.take(name, path, key, {"part": part, "of": len(made)})
 
 
 def as_they_stand(

@@ -128,6 +128,24 @@ def scan_parquet(part: Part, find: FindMentions) -> Scan:
         return scan
 
 
+def documents_in(path: Path) -> list[dict[str, Any]]:
+    """What the rows of a file of chunks or records say of their documents, each once, with its
+    `characters` where that can be told. Raises PipelineError if the file is damaged."""
+    import pyarrow.parquet as pq
+
+    with _reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
+        names = set(file.schema_arrow.names)
+        groups = range(file.num_row_groups)
+        found = _about(file, groups, names, (*_ABOUT, "language", "split"))
+        if {"document_id", "char_end"} <= names:
+            ends: dict[str, int] = {}
+            for row in _rows(file, groups, ["document_id", "char_end"], _BATCH_ABOUT):
+                name = str(row["document_id"] or "")
+                ends[name] = max(ends.get(name, 0), row["char_end"] or 0)
+            found = [row | {"characters": ends.get(row["document_id"], 0)} for row in found]
+        return found
+
+
 def scan_text(path: Path, find: FindMentions, shown: Callable[[str], str] = str) -> Found:
     """The references in a file of text; none in one that is no text. `shown` may blank what is not
     to be looked at in a line."""
@@ -207,21 +225,23 @@ def _scan_records(file: Any, groups: Sequence[int], names: set[str], find: FindM
     return scan
 
 
-def _about(file: Any, groups: Sequence[int], names: set[str]) -> list[dict[str, Any]]:
+def _about(
+    file: Any, groups: Sequence[int], names: set[str], about: Sequence[str] = _ABOUT
+) -> list[dict[str, Any]]:
     """What the rows say of their documents: each of its kind once, in order."""
-    columns = [name for name in _ABOUT if name in names]
+    columns = [name for name in about if name in names]
     rows = _rows(file, groups, columns, _BATCH_ABOUT) if columns else iter([{}])
     known = dict.fromkeys(
         tuple(
             tuple(map(str, value)) if isinstance(value, list) else str(value or "")
-            for value in map(row.get, _ABOUT)
+            for value in map(row.get, about)
         )
         for row in rows
     )
     return [
         {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in zip(_ABOUT, each, strict=True)
+            for name, value in zip(about, each, strict=True)
             if value or name == "document_id"
         }
         for each in known
