@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.step6_train import train
 from pipeline.step7_quantize import quantize
 from pipeline.training.base_model import BaseModel
@@ -64,6 +64,40 @@ def test_the_gguf_is_the_model_that_was_trained_and_needs_no_option(
     # a base in 4 bits is merged into the 16 bits that these were made of.
     tolerance = 0.15 if options.get("method") == "qlora" else 0.03
     assert file["bits_per_byte"] == pytest.approx(bits["adapter"], abs=tolerance)
+
+
+def test_a_proof_that_fails_shows_its_table_and_leaves_everything_as_it_was(
+    base: BaseModel, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    train(data, base_model=str(base.path), dataset=str(texts), **SHORT)
+    quantize(data, quantization=["f16"])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[:5]] == [
+        "model", "base", "adapter", "merged", "model-tuned-F16.gguf",
+    ]  # fmt: skip
+    assert "Token ids of 20" in printed[5]
+    before = {path: path.read_bytes() for path in data.glob("[67]*/*") if path.is_file()}
+    with pytest.raises(PipelineError, match=r"model-tuned-Q4_0\.gguf is not the model") as raised:
+        quantize(data, quantization=["q4_0"], max_bits_lost=0)
+    failed = data / "7_gguf" / "logs" / "proof.json"
+    assert str(failed) in str(raised.value.hint)
+    proof = json.loads(failed.read_text())
+    assert not proof["proven"]
+    assert proof["files"]["model-tuned-Q4_0.gguf"]["bits_per_byte_difference"] != 0
+    assert "model-tuned-Q4_0.gguf" in capsys.readouterr().out
+    after = {path: path.read_bytes() for path in data.glob("[67]*/*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"proof": "some"}, {"max_bits_lost": -1.0}, {"max_token_differences": -1}], ids=str
+)
+def test_options_of_the_proof_are_refused_before_any_work(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match=r"--proof|--max-"):
+        quantize(tmp_path / "nowhere", **wrong)
 
 
 def test_a_memory_limit_must_be_one(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.console import progress
 from pipeline.errors import PipelineError
@@ -24,7 +24,20 @@ from pipeline.export.process import (
     way_out,
 )
 
-__all__ = ["Completion", "complete", "info", "metadata", "score", "thread_count", "tokenize"]
+if TYPE_CHECKING:
+    from pipeline.export.logit_rows import Rows
+
+__all__ = [
+    "Completion",
+    "Measured",
+    "complete",
+    "info",
+    "measure",
+    "metadata",
+    "score",
+    "thread_count",
+    "tokenize",
+]
 
 # Ollama's own sampling defaults, where the guide that this product follows sets none.
 TOP_K = 40
@@ -117,6 +130,14 @@ def complete(
     return Completion(text="".join(pieces), **done)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a GGUF paid for windows, in nats, and what it said at the places asked about."""
+
+    nats: float
+    rows: "Rows"
+
+
 def score(
     gguf: Path,
     windows: Sequence[Sequence[int]],
@@ -134,13 +155,41 @@ def score(
     Raises:
         PipelineError: nothing to score, token ids that the model has not, or a crash.
     """
-    pairs = list(zip(windows, masks or [None] * len(windows), strict=True))
-    pairs = [(window, mask) for window, mask in pairs if len(window) > 1]
-    total = sum(len(window) - 1 if mask is None else sum(mask[1:]) for window, mask in pairs)
+    return measure(gguf, windows, log, masks=masks, threads=threads).nats
+
+
+def measure(
+    gguf: Path,
+    windows: Sequence[Sequence[int]],
+    log: Path | None,
+    *,
+    masks: Sequence[Sequence[bool] | None] | None = None,
+    places: Sequence[Sequence[int]] | None = None,
+    reference: Path | None = None,
+    record: Path | None = None,
+    threads: int | None = None,
+) -> Measured:
+    """Score windows as `score` does, and look closely at some of their tokens.
+
+    `places` are indices of tokens for each window, rising and above 0: what the model expects
+    there is told in `rows`. With `reference` it is compared with the logits in that file; with
+    `record` its logits are written into one, for others to be compared with.
+
+    Raises:
+        PipelineError: as `score`; or the reference is of another vocabulary or other places.
+    """
+    everything = zip(
+        windows, masks or [None] * len(windows), places or [[]] * len(windows), strict=True
+    )
+    taken = [one for one in everything if len(one[0]) > 1]
+    total = sum(len(window) - 1 if mask is None else sum(mask[1:]) for window, mask, _ in taken)
     if not total:
         raise PipelineError("There is no token to score: every window is shorter than two tokens.")
     check_gguf(gguf)
+    from pipeline.export.logit_rows import Rows
+
     nats: list[float] = []
+    rows = Rows()
     with progress(f"scoring {gguf.name}", total, "token") as advance:
 
         def on_event(event: dict[str, Any]) -> None:
@@ -148,19 +197,23 @@ def score(
                 advance(event["tokens"])
             elif event["event"] == "window":
                 nats.append(event["nats"])
+                rows.add(Rows(**event["rows"]))
 
         _ask(
             {
                 "op": "score",
                 "gguf": _path(gguf),
-                "windows": [list(window) for window, _ in pairs],
-                "masks": [None if mask is None else list(mask) for _, mask in pairs],
+                "windows": [list(window) for window, _, _ in taken],
+                "masks": [None if mask is None else list(mask) for _, mask, _ in taken],
+                "places": [list(chosen) for _, _, chosen in taken],
+                "reference": _path(reference) if reference else None,
+                "record": _path(record) if record else None,
                 "threads": threads or thread_count(),
             },
             log=log,
             on_event=on_event,
         )
-    return sum(nats)
+    return Measured(sum(nats), rows)
 
 
 def tokenize(
@@ -178,7 +231,8 @@ def tokenize(
 
 def info(gguf: Path, log: Path | None = None) -> dict[str, Any]:
     """What llama.cpp itself makes of a GGUF: description, parameters, bytes, trained_context,
-    vocabulary, bos, eos, adds_bos, end_tokens (ids that end a text) and end_texts.
+    vocabulary, bos, eos, pad (-1: none), adds_bos, adds_eos, end_tokens (ids that end a text) and
+    end_texts.
     """
     check_gguf(gguf)
     return _ask({"op": "info", "gguf": _path(gguf)}, log=log)

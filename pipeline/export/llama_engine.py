@@ -8,7 +8,7 @@ weight buffers that crash on CPUs with AMX.
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -80,7 +80,9 @@ class Model:
             "vocabulary": self.vocabulary_size,
             "bos": llama_cpp.llama_vocab_bos(self.vocabulary),
             "eos": llama_cpp.llama_vocab_eos(self.vocabulary),
+            "pad": llama_cpp.llama_vocab_pad(self.vocabulary),
             "adds_bos": bool(llama_cpp.llama_vocab_get_add_bos(self.vocabulary)),
+            "adds_eos": bool(llama_cpp.llama_vocab_get_add_eos(self.vocabulary)),
             "end_tokens": ends,
             "end_texts": [self.token_text(token) for token in ends],
         }
@@ -254,12 +256,16 @@ def scoring_batch(model: Model) -> int:
 
 
 def window_nats(
-    context: Context, window: Sequence[int], mask: Sequence[bool] | None = None
+    context: Context,
+    window: Sequence[int],
+    mask: Sequence[bool] | None = None,
+    watch: Callable[[int, npt.NDArray[np.float32]], object] = lambda at, logits: None,
 ) -> Iterator[tuple[float, int]]:
     """Score one window from an empty context, batch by batch.
 
     Yields (nats, tokens scored): the negative log-likelihood of each token but the first, and of
-    those only for which `mask` is true.
+    those only for which `mask` is true. `watch` sees all logits before they are gone: row i of
+    what it is given is about the token at + i + 1 of the window.
     """
     context.clear()
     counts = np.ones(len(window), bool) if mask is None else np.asarray(mask, bool)
@@ -268,7 +274,9 @@ def window_nats(
         context.decode(tokens, start, all_logits=True)
         targets = np.asarray(window[start + 1 : start + 1 + len(tokens)])
         count = counts[start + 1 : start + 1 + len(tokens)]
-        yield _nats(context.logits(len(tokens))[count], targets[count]), int(count.sum())
+        logits = context.logits(len(tokens))
+        watch(start, logits)
+        yield _nats(logits[count], targets[count]), int(count.sum())
 
 
 def _nats(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> float:

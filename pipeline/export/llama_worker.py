@@ -28,6 +28,7 @@ from pipeline.export.llama_engine import (
     scoring_batch,
     window_nats,
 )
+from pipeline.export.logit_rows import RowFile, Rows
 
 Emit = Callable[..., None]
 Request = dict[str, Any]
@@ -88,16 +89,40 @@ def _score(request: Request, emit: Emit) -> dict[str, Any]:
         _check_tokens(model, window, "the windows hold")
     length = max(map(len, windows))
     batch = scoring_batch(model)
-    with Context(
-        model, length, threads=request["threads"], batch=batch, all_logits=True
-    ) as context:
-        for window, mask in zip(windows, masks, strict=True):
-            total = 0.0
-            for nats, tokens in window_nats(context, window, mask):
+    with (
+        Context(model, length, threads=request["threads"], batch=batch, all_logits=True) as context,
+        _row_file(request) as file,
+    ):
+        for window, mask, places in zip(windows, masks, request["places"], strict=True):
+            total, rows = 0.0, Rows()
+            watch = _watch(file, window, places, rows)
+            for nats, tokens in window_nats(context, window, mask, watch):
                 total += nats
                 emit("scored", tokens=tokens)
-            emit("window", nats=total)
+            emit("window", nats=total, rows=rows.as_dict())
     return {}
+
+
+def _row_file(request: Request) -> RowFile:
+    if request["reference"]:
+        return RowFile(Path(request["reference"]), compare=True)
+    if request["record"]:
+        return RowFile(Path(request["record"]), write=True)
+    return RowFile(None)
+
+
+def _watch(
+    file: RowFile, window: list[int], places: list[int], rows: Rows
+) -> Callable[[int, Any], None]:
+    def watch(start: int, logits: Any) -> None:
+        mine = [place for place in places if start < place <= start + len(logits)]
+        chosen = [logits[place - start - 1] for place in mine]
+        try:
+            rows.add(file.take(chosen, [window[place] for place in mine]))
+        except ValueError as error:
+            raise EngineError(f"the model cannot be compared: {error}") from error
+
+    return watch
 
 
 def _check_tokens(model: Model, tokens: list[int], what: str) -> None:

@@ -1,0 +1,326 @@
+"""The proof that what was exported is the model that was trained.
+
+    proof = Proof(subject, bounds, logits=scratch / "logits", report=logs / "proof.json")
+    proof.take_models(load_trained, load_merged, ...)     # merging changed nothing
+    proof.check_file(path, "q4_k_m", log)                 # nor did this file
+
+All figures are of the same held-out text. Whatever is out of bounds raises a PipelineError that
+names file, number and log; what was measured until then is in `proof.as_dict()`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.console import warn
+from pipeline.errors import PipelineError
+from pipeline.export import llama
+from pipeline.export.proof_bounds import Bounds, fits
+from pipeline.export.proof_logits import Sample, ask_model
+from pipeline.export.proof_subject import Subject
+from pipeline.export.proof_tokens import check_reading
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.export.logit_rows import Rows
+
+
+Load = Callable[[bool], AbstractContextManager["tuple[Any, torch.dtype | None]"]]
+"""Loads a model, in float32 if told so: the model, and what to compute in where it is not."""
+
+_SEEDS = range(5)  # a model may hold a prompt for finished; one that always does is broken
+_WHERE = "Earlier files and the adapter are as they were; what was measured is in {}."
+
+
+@dataclass
+class Reference:
+    """What GGUFs are compared with: bits per byte and the rows of the merged model, who said so,
+    and how it differs from base and adapter (None: not looked at)."""
+
+    bits_per_byte: float
+    by: str
+    rows: "Rows"
+    to_trained: dict[str, float] | None = None
+    why_not: str | None = None
+
+
+@dataclass
+class Proof:
+    """A proof at work. `logits` is a file for the logits of the merged model, of up to 512 MB."""
+
+    subject: Subject
+    bounds: Bounds
+    logits: Path
+    report: Path
+    mode: str = "full"
+    reference: Reference | None = None
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def take_models(
+        self, load_trained: Load, load_merged: Load, parameters: int, plain: Path, log: Path
+    ) -> None:
+        """Ask the merged model, and in a full proof the trained one before it, one at a time.
+
+        Where the memory is too small for `parameters`, the GGUF in 16 bits, `plain`, is asked in
+        place of the merged model.
+
+        Raises:
+            PipelineError: merging changed what the model expects.
+        """
+        start = time.monotonic()
+        if fits(2 * parameters):
+            self._take_merged(load_trained, load_merged, fits(4 * parameters))
+        else:
+            self._take_plain(plain, log)
+        self.seconds += time.monotonic() - start
+
+    def _take_merged(self, load_trained: Load, load_merged: Load, wide: bool) -> None:
+        compares = self.mode == "full"
+        trained: Rows | None = None
+        if compares:
+            short = self.subject.sample.shortened()
+            _, trained = self._asked(load_trained, wide, "the trained model", short)
+        sample = self.subject.sample
+        nats, rows = self._asked(load_merged, wide, "the merged model", sample, compares)
+        self.reference = Reference(
+            self.subject.bits(nats), f"transformers, {'float32' if wide else '16 bits'}", rows
+        )
+        if trained is None:
+            self.reference.why_not = "a quick proof"
+        else:
+            self._judge_merged(trained, rows, wide)
+
+    def _asked(
+        self, load: Load, wide: bool, what: str, sample: Sample, compare: bool = False
+    ) -> "tuple[float, Rows]":
+        with load(wide) as (model, autocast):
+            try:
+                return ask_model(
+                    model, sample, autocast=autocast, what=what, path=self.logits,
+                    compare=compare,
+                )  # fmt: skip
+            except ValueError as error:
+                raise PipelineError(
+                    f"The merged model is not the one that was trained: {error}."
+                ) from error
+
+    def _judge_merged(self, trained: "Rows", rows: "Rows", wide: bool) -> None:
+        assert self.reference is not None
+        self.reference.to_trained = {
+            "kl": _mean(rows.kls),
+            "kl_max": max(rows.kls),
+            "top1": _agreement(trained, rows),
+            "furthest_logit": rows.furthest,
+        }
+        allowed = self.bounds.divergence_of(wide)
+        found = self.reference.to_trained["kl"]
+        if not found <= allowed:  # not a number is out of bounds, too
+            raise PipelineError(
+                f"The merged model is not the one that was trained: what it expects differs by"
+                f" {found:.5f} nats per token from base and adapter; {allowed:g} are allowed.",
+                f"--max-merge-divergence allows more. {_WHERE.format(self.report)}",
+            )
+
+    def _take_plain(self, plain: Path, log: Path) -> None:
+        sample = self.subject.sample
+        measured = llama.measure(
+            plain, [w.ids for w in sample.windows], log, masks=[w.mask for w in sample.windows],
+            places=sample.places, record=self.logits,
+        )  # fmt: skip
+        self.reference = Reference(
+            self.subject.bits(measured.nats), "llama.cpp, 16 bits", measured.rows,
+            why_not="there is not the memory for it",
+        )  # fmt: skip
+        warn(
+            "There is not the memory to load the merged model: its GGUF in 16 bits stands in for"
+            " it, and that the merge changed nothing is not proven."
+        )
+
+    def check_file(self, path: Path, kind: str, log: Path) -> None:
+        """Compare a GGUF with the merged model; let it write, and end. See `files` for all figures.
+
+        Raises:
+            PipelineError: it does not load, crashes, writes nothing, reads text in another way than
+                the training, is too far from the merged model, or does not end.
+        """
+        start = time.monotonic()
+        facts: dict[str, Any] = {"bytes": path.stat().st_size, "quantization": kind}
+        self.files[path.name] = facts
+        reading = check_reading(path, self.subject.reading, log, allowed=self.bounds.tokens)
+        facts["checks"] = reading.as_checks()
+        if reading.unnormalised:
+            warn(
+                f"{path.name}: llama.cpp does not bring text into the normal form of Unicode that"
+                f" this tokenizer wants ({reading.unnormalised} of {reading.texts} texts)."
+            )
+        rows = self._measure(path, facts, log)
+        self._judge_file(path, kind, facts, log)
+        facts |= written_by(path, self.subject.evaluation, log)
+        self._check_end(path, facts, rows, log)
+        self.seconds += time.monotonic() - start
+
+    def _measure(self, path: Path, facts: dict[str, Any], log: Path) -> "Rows":
+        assert self.reference is not None
+        sample = self.subject.sample
+        measured = llama.measure(
+            path, [w.ids for w in sample.windows], log, masks=[w.mask for w in sample.windows],
+            places=sample.places, reference=self.logits,
+        )  # fmt: skip
+        bits = self.subject.bits(measured.nats)
+        facts |= {
+            "bits_per_byte": bits,
+            "bits_per_byte_difference": bits - self.reference.bits_per_byte,
+            "top1": _agreement(self.reference.rows, measured.rows),
+            "kl": _mean(measured.rows.kls),
+            "kl_max": max(measured.rows.kls),
+        }
+        return measured.rows
+
+    def _judge_file(self, path: Path, kind: str, facts: dict[str, Any], log: Path) -> None:
+        assert self.reference is not None
+        of_all, allowed = "the merged model", self.bounds.bits_of(kind)
+        pairs = [(of_all, self.reference.bits_per_byte, allowed)]
+        if not self.reference.to_trained and self.subject.whole:
+            # Nothing else says that it is the model that was trained.
+            trained = self.subject.evaluation["bits_per_byte"]["adapter"]
+            pairs.append(("training", trained, allowed + 0.02))
+        for who, wanted, most in pairs:
+            if not abs(facts["bits_per_byte"] - wanted) <= most:
+                raise PipelineError(
+                    f"{path.name} is not the model that was trained: it needs"
+                    f" {facts['bits_per_byte']:.4f} bits per byte of the held-out text, {who}"
+                    f" {wanted:.4f}; a difference of {most:g} is allowed (log: {log}).",
+                    f"--max-bits-lost allows more. {_WHERE.format(self.report)}",
+                )
+
+    def _check_end(self, path: Path, facts: dict[str, Any], rows: "Rows", log: Path) -> None:
+        """Whether it ends where the merged model does, and generating then stops."""
+        assert self.reference is not None
+        sample, ends = self.subject.sample, self.subject.sample.end_rows
+        order = [(w, at) for w, places in enumerate(sample.places) for at in places]
+        wanted = {row: sample.windows[order[row][0]].ids[order[row][1]] for row in ends}
+        taught = [row for row in ends if self.reference.rows.tops[row] == wanted[row]]
+        ending = [row for row in ends if rows.tops[row] == wanted[row]]
+        said: dict[str, Any] = {
+            "places": len(ends),
+            "merged_model_ends": len(taught),
+            "gguf_ends": len(ending),
+            "probability": _mean([math.exp(-rows.nats[row]) for row in ends]) if ends else None,
+            "stops_by_itself": None,
+        }
+        facts["checks"]["ends"] = said
+        if not self.subject.is_text and len(ending) < len(taught) / 2:
+            raise PipelineError(
+                f"{path.name} does not end where it should: after {len(ending)} of {len(ends)}"
+                f" held-out records, the merged model after {len(taught)} (log: {log}).",
+                _WHERE.format(self.report),
+            )
+        if not ending:
+            return
+        window, at = order[ending[0]]
+        completion = llama.complete(
+            path, sample.windows[window].ids[:at], max_tokens=4, temperature=0,
+            repeat_penalty=1.0, log=log,
+        )  # fmt: skip
+        said["stops_by_itself"] = completion.finish == "stop"
+        if completion.finish != "stop":
+            raise PipelineError(
+                f"{path.name} does not stop: after the end of a held-out record it writes"
+                f" {completion.text!r} (log: {log}).",
+                _WHERE.format(self.report),
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is recorded in proof.json beside each file's own figures."""
+        sample, reference = self.subject.sample, self.reference
+        found: dict[str, Any] = {
+            "proof": self.mode,
+            "proven": True,
+            "text": {
+                "windows": len(sample.windows),
+                "tokens": sum(window.predicted for window in sample.windows),
+                "bytes": sum(window.n_bytes for window in sample.windows),
+                "places": sample.count,
+                "whole": self.subject.whole,
+            },
+            "bounds": self.bounds.given(),
+            "seconds": round(self.seconds, 1),
+            "files": self.files,
+        }
+        if reference:
+            compared: dict[str, Any] = {"left_out": reference.why_not}
+            if reference.to_trained:
+                compared = reference.to_trained
+            found["merged"] = {"bits_per_byte": reference.bits_per_byte, "by": reference.by}
+            found["checks"] = {"merged_model_is_the_trained_one": compared}
+        return found
+
+
+@dataclass
+class Unproven:
+    """In place of a proof where none is wanted: each file is loaded, and writes something."""
+
+    evaluation: dict[str, Any]
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def take_models(
+        self, load_trained: Load, load_merged: Load, parameters: int, plain: Path, log: Path
+    ) -> None:
+        """Nothing is asked."""
+
+    def check_file(self, path: Path, kind: str, log: Path) -> None:
+        """Let it write. Raises PipelineError if it does not."""
+        facts = {"bytes": path.stat().st_size, "quantization": kind, "bits_per_byte": None}
+        self.files[path.name] = facts | written_by(path, self.evaluation, log)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is recorded, for the model card to say so."""
+        return {
+            "proof": "none", "proven": False, "why": "--proof none was asked for",
+            "files": self.files,
+        }  # fmt: skip
+
+
+def written_by(path: Path, evaluation: dict[str, Any], log: Path) -> dict[str, Any]:
+    """What a GGUF writes after the sample prompt, by which seed, and how fast.
+
+    Raises PipelineError if it does not load, crashes, or writes nothing.
+    """
+    prompt = sample_prompt(evaluation)
+    for seed in _SEEDS:
+        completion = llama.complete(path, prompt, max_tokens=80, seed=seed, log=log)
+        if completion.text.strip():
+            break
+    else:
+        raise PipelineError(
+            f"{path.name} loads, but does not go on from {evaluation['prompt']!r}.",
+            f"See {log}; try another --quantization.",
+        )
+    return {
+        "sample": completion.text,
+        "seed": seed,
+        "finish": completion.finish,
+        "tokens_per_second": round(completion.tokens / max(completion.seconds, 1e-9), 1),
+    }
+
+
+def sample_prompt(evaluation: dict[str, Any]) -> str | list[int]:
+    """The prompt as the model was trained to see it: of chats in its template, as token ids."""
+    chat = evaluation.get("chat")
+    prompt: str | list[int] = chat["prompt_ids"] if chat else evaluation["prompt"]
+    return prompt
+
+
+def _agreement(one: "Rows", other: "Rows") -> float:
+    same = [a == b for a, b in zip(one.tops, other.tops, strict=True)]
+    return sum(same) / len(same)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
