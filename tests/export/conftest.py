@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.export.about import about
 from pipeline.export.gguf import convert
 from pipeline.export.merge import merge_adapter
-from tests.tiny_models import smollm2, tiny_llama_smollm
+from tests.tiny_models import base_models, smollm2, tiny_llama_smollm
 
 
 def save_adapter(base: Path, out: Path, strength: float = 0.05, **settings: Any) -> Path:
@@ -56,12 +57,15 @@ def plain_gguf(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The merged tiny model as a BF16 GGUF."""
     folder = tmp_path_factory.mktemp("gguf")
     out = folder / "tiny {bf16}.gguf"
-    about = {"general.license": "apache-2.0", "general.author": "A. N. Other"}
-    convert(merged, out, folder / "convert.log", name='A "tiny" model', metadata=about)
+    told = about(
+        author="A. N.\x00\nOther \ud800", licence="apache-2.0", datasets=["me/my-books", "{{x}}"],
+        base={"name": "org/Base-1B", "revision": "abc"}, tags=["books"],
+    )  # fmt: skip
+    convert(merged, out, folder / "convert.log", name='A "tiny"\x00 model', metadata=told)
     return out
 
 
 @pytest.fixture(scope="session")
 def smollm2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real SmolLM2-135M as a Hugging Face directory."""
-    return smollm2(tmp_path_factory.getbasetemp() / "base-models").path
+    return smollm2(base_models(tmp_path_factory)).path

