@@ -9,6 +9,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
 ROOT = Path(__file__).parents[1]
 DIRECTORIES = {
     "acquire": "1_raw",
@@ -18,6 +20,7 @@ DIRECTORIES = {
     "train": "6_adapter",
     "quantize": "7_gguf",
     "modelfile": "8_ollama",
+    "publish": "9_model",
 }
 
 
@@ -38,6 +41,22 @@ def pipeline(
     )  # fmt: skip
     assert code is None or result.returncode == code, result.stdout + result.stderr
     return result
+
+
+def in_process(*arguments: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has loaded the libraries already.
+
+    For what does not depend on the process: options, sentences and exit codes. Libraries that read
+    the environment when they are loaded have read it, so this is not surely offline.
+    """
+    from pipeline.cli import make_pipeline
+
+    names = [name for name in os.environ if name.startswith(("PIPELINE_", "HF_"))]
+    environ = {**dict.fromkeys(names), "HF_HUB_OFFLINE": "1"}
+    words = [str(argument) for argument in arguments]
+    result = CliRunner().invoke(make_pipeline(), words, env=environ)
+    assert code is None or result.exit_code == code, result.output
+    return subprocess.CompletedProcess(words, result.exit_code, result.stdout, result.stderr)
 
 
 def records(data: Path) -> dict[str, bytes]:

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -35,8 +37,21 @@ def sample_library() -> Path:
 
 @pytest.fixture(scope="session")
 def running_s3() -> Iterator[S3Server]:
-    with S3Server() as server:
+    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
+        _read_descriptions_once(patch)
         yield server
+
+
+def _read_descriptions_once(patch: pytest.MonkeyPatch) -> None:
+    """Let the clients of all tests share what botocore reads for each: two megabytes of JSON."""
+    from botocore.loaders import JSONFileLoader
+
+    read = cache(JSONFileLoader().load_file)
+
+    def load_file(_: Any, path: str) -> Any:
+        return read(path)
+
+    patch.setattr(JSONFileLoader, "load_file", load_file)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """What a person sees while a stage works, on a terminal and in a log."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -39,8 +41,16 @@ SAID = [
 
 
 @pytest.fixture(scope="module")
-def wide() -> list[list[str]]:
-    return frames_of(TRAINING, width=120)
+def shown() -> dict[int, list[list[str]]]:
+    """The pictures on terminals of several widths, side by side: they take their time."""
+    widths = (120, 80, 40)
+    with ThreadPoolExecutor() as threads:
+        return dict(zip(widths, threads.map(partial(frames_of, TRAINING), widths), strict=True))
+
+
+@pytest.fixture
+def wide(shown: dict[int, list[list[str]]]) -> list[list[str]]:
+    return shown[120]
 
 
 def bars(frames: list[list[str]]) -> list[str]:
@@ -70,8 +80,10 @@ def test_work_within_work_has_a_line_below_and_both_go(wide: list[list[str]]) ->
 
 
 @pytest.mark.parametrize("width", [80, 40])
-def test_a_line_is_cut_to_the_width_of_the_terminal(width: int) -> None:
-    frames = frames_of(TRAINING, width)
+def test_a_line_is_cut_to_the_width_of_the_terminal(
+    width: int, shown: dict[int, list[list[str]]]
+) -> None:
+    frames = shown[width]
     lines = bars(frames)
     assert max(map(len, lines)) < width
     assert all(line.split()[1] in ("Training", "Scoring") for line in lines), "none is wrapped"

@@ -1,13 +1,18 @@
 """Every command in the README runs as it is written there, or says what it needs."""
 
+import inspect
+import json
 import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pipeline.step6_train import train
 from tests.chain import ROOT, environment
+from tests.tiny_models import base_models, smollm2, tiny_llama_smollm
 
 README = (ROOT / "README.md").read_text("utf-8")
 NEEDS = re.compile(r"# needs (an account|the network|a GPU|Ollama)\n")
@@ -60,17 +65,28 @@ def test_every_picture_and_file_that_the_readme_names_is_there() -> None:
         assert anchor in headings, anchor
 
 
+def test_the_demo_trains_the_model_that_is_trained_by_default() -> None:
+    demo = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text("utf-8"))
+    default = inspect.signature(train).parameters["base_model"].default
+    assert demo["train"]["base-model"] == default
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_make_demo_prints_both_completions_and_a_better_score(clone: Path) -> None:
-    # Less than half of the training and a quarter of the scoring show the same.
+    # A fifth of the training and a quarter of the scoring and the samples show the same.
     shorter = {
-        "PIPELINE_TRAIN_EPOCHS": "0.4", "PIPELINE_TRAIN_EVAL_TOKENS": "1024",
-        "PIPELINE_TRAIN_EVAL_EVERY": "0",
+        "PIPELINE_TRAIN_EPOCHS": "0.2", "PIPELINE_TRAIN_EVAL_TOKENS": "1024",
+        "PIPELINE_TRAIN_EVAL_EVERY": "0", "PIPELINE_TRAIN_SAMPLE_TOKENS": "20",
     }  # fmt: skip
     printed = shell(DEMO[0], clone, **shorter)
     before, after = re.search(r"base model (\d\.\d+)\n\s+adapter +(\d\.\d+)", printed).groups()  # type: ignore[union-attr]
     assert float(after) < float(before), printed
+    proof = json.loads((clone / "training-data/demo/7_gguf/proof.json").read_text("utf-8"))
+    (gguf,) = proof["files"].values()
+    bits = proof["evaluation"]["bits_per_byte"]
+    assert 0.5 < bits["base"] < 2
+    assert abs(gguf["bits_per_byte"] - bits["adapter"]) < 0.1
     assert "I was walking on the shore, when I saw something peculiar burrowing" in printed
     assert "(base model) goes on:" in printed
     assert "(yours) goes on:" in printed
@@ -78,9 +94,17 @@ def test_make_demo_prints_both_completions_and_a_better_score(clone: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_other_commands_run_in_the_order_of_the_readme(clone: Path) -> None:
+def test_the_other_commands_run_in_the_order_of_the_readme(
+    clone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # The demo trains the real default model; what these commands do is the same with a small one.
+    tiny = tiny_llama_smollm(tmp_path_factory.mktemp("tiny") / "tiny-llama").path
     quick = {"PIPELINE_TRAIN_EVAL_TOKENS": "256", "PIPELINE_TRAIN_SAMPLE_TOKENS": "8",
-             "PIPELINE_TRAIN_SEQUENCE_LENGTH": "128", "PIPELINE_TRAIN_EVAL_EVERY": "0"}  # fmt: skip
+             "PIPELINE_TRAIN_SEQUENCE_LENGTH": "128", "PIPELINE_TRAIN_EVAL_EVERY": "0",
+             "PIPELINE_TRAIN_BASE_MODEL": str(tiny)}  # fmt: skip
+    unpacked = smollm2(base_models(tmp_path_factory)).path.parent
+    (clone / "training-data" / ".cache").mkdir()
+    (clone / "training-data" / ".cache" / "base").symlink_to(unpacked)
     assert len(SESSION) >= 5
     for block in SESSION:
         shell(block, clone, **quick)

@@ -1,9 +1,11 @@
 """Real Hugging Face models, small enough to make in a second, for the tests of every stage."""
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -144,6 +146,12 @@ def smollm2_tokenizer() -> PreTrainedTokenizerBase:
 
     path = smollm2_file()
     return read_tokenizer(path, read_info(path).fields)
+
+
+def base_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of unpacked models that all processes of this run of the tests share."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "base-models"
 
 
 def smollm2(cache_dir: Path) -> BaseModel:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.acquisition.data import counts, names
-from tests.chain import ROOT, contents, environment, killed_at, pipeline
+from tests.chain import ROOT, contents, environment, in_process, killed_at
 from tests.s3_server import S3Server
 
 
@@ -26,29 +26,38 @@ def fill(s3: S3Server) -> None:
     s3.put("lib", "pairs.jsonl", "\n".join(pairs).encode())
 
 
+ACQUIRE = (
+    "acquire", "--source", "s3://lib/tales/", "--source", "s3://lib/{rows.jsonl.gz,pairs.jsonl}",
+    "--data-dir",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, bytes]:
+    """What the command makes if nothing kills it; filled by the first test that needs it."""
+    return {}
+
+
 @pytest.mark.parametrize("write", [1, 6, 7, 12])
 def test_killed_at_any_write_the_same_command_gives_the_same_files(
-    s3: S3Server, tmp_path: Path, write: int
+    s3: S3Server, tmp_path: Path, write: int, undisturbed: dict[str, bytes]
 ) -> None:
     fill(s3)
-    arguments = (
-        "acquire", "--source", "s3://lib/tales/", "--source", "s3://lib/{rows.jsonl.gz,pairs.jsonl}",
-        "--data-dir",
-    )  # fmt: skip
-    pipeline(*arguments, tmp_path / "straight")
-    killed_at(write, *arguments, tmp_path / "killed")
-    pipeline(*arguments, tmp_path / "killed")
-    straight = contents(tmp_path / "straight" / "1_raw")
-    assert contents(tmp_path / "killed" / "1_raw") == straight
-    assert len(straight) == 6 + 4 + 1 + 1
+    if not undisturbed:
+        in_process(*ACQUIRE, tmp_path / "straight")
+        undisturbed |= contents(tmp_path / "straight" / "1_raw")
+    killed_at(write, *ACQUIRE, tmp_path / "killed")
+    in_process(*ACQUIRE, tmp_path / "killed")
+    assert contents(tmp_path / "killed" / "1_raw") == undisturbed
+    assert len(undisturbed) == 6 + 4 + 1 + 1
 
 
-MEMBER_ROWS, MEMBERS = 256, 128  # rows of 64 kB: 16 MB in each gzip member, 2 GB in all
+MEMBER_ROWS, MEMBERS = 256, 48  # rows of 64 kB: 16 MB in each gzip member, 0.8 GB in all
 
 
 @pytest.fixture
 def stream() -> Iterator[str]:
-    """The address of a table of 2 GB that is made as it is read."""
+    """The address of a table of 0.8 GB that is made as it is read."""
     row = json.dumps({"text": "All work and no play. " * 3000})[:-1].ljust(65_000) + "}\n"
     member = gzip.compress((row * MEMBER_ROWS).encode(), compresslevel=1, mtime=0)
 
@@ -73,7 +82,7 @@ def stream() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_stream_of_two_gigabytes_needs_no_more_memory_than_a_small_one(
+def test_a_stream_of_most_of_a_gigabyte_needs_no_more_memory_than_a_small_one(
     stream: str, tmp_path: Path
 ) -> None:
     script = (
@@ -91,7 +100,8 @@ def test_a_stream_of_two_gigabytes_needs_no_more_memory_than_a_small_one(
         return int(result.stdout.split()[-1]) // (1024 if sys.platform == "linux" else 2**20)
 
     small = peak(tmp_path / "small", "--limit", "3")
-    large = peak(tmp_path / "large", "--fraction", "0.0002")
-    assert len(names(tmp_path / "large")) == 7
-    assert counts(tmp_path / "large")["not sampled"] == MEMBER_ROWS * MEMBERS - 7
+    large = peak(tmp_path / "large", "--fraction", "0.0005")
+    taken = len(names(tmp_path / "large"))
+    assert 2 <= taken <= 14
+    assert counts(tmp_path / "large")["not sampled"] == MEMBER_ROWS * MEMBERS - taken
     assert large < small + 60

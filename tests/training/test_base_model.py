@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -191,33 +192,49 @@ def test_the_default_model_is_unpacked_once_and_can_be_used(
     assert resolve_base_model(DEFAULT_BASE_MODEL, smollm2_base.path.parent) == smollm2_base
 
 
-@pytest.mark.slow
-def test_a_killed_conversion_leaves_no_model_and_the_next_ones_share_one(
-    tmp_path: Path, tiny_gguf: Path
-) -> None:
-    cache = tmp_path / "cache"
-    script = (
-        "import sys; from pathlib import Path;"
-        "from pipeline.training.base_model import resolve_base_model as resolve;"
-        "print(resolve(sys.argv[1], Path(sys.argv[2])).path)"
-    )
-    command = [sys.executable, "-c", script, str(tiny_gguf), str(cache)]
+CONVERSION = """
+import os, sys, time
+from pathlib import Path
+from pipeline.training import base_model, gguf
 
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+gguf_file, cache, counted, seconds = sys.argv[1:]
+
+def slowly(path, out):
+    Path(out, "config.json").write_text("{}")
+    with open(counted, "a") as file:
+        file.write("converted\\n")
+    time.sleep(float(seconds))
+    return gguf.GgufInfo(None, None, {})
+
+base_model.convert_gguf = slowly
+print(base_model.resolve_base_model(gguf_file, Path(cache)).path)
+"""
+
+
+def test_a_killed_conversion_leaves_no_model_and_the_next_ones_share_one(tmp_path: Path) -> None:
+    # What converts stands in here: what the lock and the names are for is how long it takes.
+    model, cache, counted = tmp_path / "a.gguf", tmp_path / "cache", tmp_path / "counted"
+    model.write_bytes(b"GGUF" + struct.pack("<I", 3) + bytes(1000))
+    command = [sys.executable, "-c", CONVERSION, str(model), str(cache), str(counted)]
+
+    killed = subprocess.Popen([*command, "100"], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not any(path.is_dir() for path in _entries(cache)) and time.monotonic() < deadline:
+    while not counted.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     assert any(path.is_dir() for path in _entries(cache))  # it was at work
     assert _models(cache) == []
 
-    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    here = resolve_base_model(str(tiny_gguf), cache)
-    there = Path(other.communicate()[0].strip())
-    assert other.returncode == 0
-    assert here.path == there
-    assert _models(cache) == [there]
+    counted.unlink()
+    both = [
+        subprocess.Popen([*command, "0.5"], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    one, other = (Path(each.communicate()[0].strip()) for each in both)
+    assert [each.returncode for each in both] == [0, 0]
+    assert one == other
+    assert _models(cache) == [one]
+    assert counted.read_text() == "converted\n"
     assert not any(path.is_dir() and path.name.startswith(".") for path in _entries(cache))
 
 

@@ -523,11 +523,12 @@ def test_a_sequence_as_long_as_the_context_is_allowed(base: BaseModel, tmp_path:
 @pytest.mark.slow
 def test_smollm2_learns_from_a_few_steps(smollm2_base: BaseModel, tmp_path: Path) -> None:
     settings = TrainSettings(
-        max_steps=6,
+        max_steps=4,
+        batch_size=1,
         learning_rate=2e-3,
         sequence_length=128,
         eval_tokens=256,
-        sample_tokens=8,
+        sample_tokens=4,
         warmup=0.1,
     )
     result = train(settings, documents(3), documents(4)[3:], smollm2_base, tmp_path)
