@@ -187,7 +187,7 @@ def sample(parts: Parts, proof: dict[str, Any], parameters: Parameters) -> str:
         name, file = parts.gguf.name, proof["files"][parts.gguf.name]
         tuned = first_answer(parts.gguf, evaluation, file, parameters)
         # A quick proof scores a part of the text only, which is not to be compared with all of it.
-        is_same_text = proof.get("proof", {}).get("text", {}).get("whole", True)
+        is_same_text = (proof.get("text") or {}).get("whole", True)
         score = file.get("bits_per_byte") if is_same_text else None
     lines = [
         f"Prompt:\n  {evaluation['prompt']}",

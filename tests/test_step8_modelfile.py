@@ -191,7 +191,7 @@ def test_a_system_prompt_is_not_for_completion(tmp_path: Path) -> None:
 def test_a_score_of_a_part_of_the_text_is_not_put_beside_the_others(
     tmp_path: Path, drawn: list[dict[str, Any]]
 ) -> None:
-    data = proven(tmp_path, "F16", proof={"text": {"whole": False}})
+    data = proven(tmp_path, "F16", proof="quick", text={"whole": False})
     modelfile(data)
     assert "GGUF  " not in (data / "8_ollama" / "sample.txt").read_text("utf-8")
 
