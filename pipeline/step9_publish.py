@@ -222,7 +222,7 @@ def report(run: StageRun, url: str | None) -> None:
     size = sum(path.stat().st_size for path in run.directory.rglob("*") if path.is_file())
     run.report(
         f"{run.counts['files']} files, {size / 1e6:,.0f} MB in {run.directory}, "
-        + (f"pushed to {url}" if url else "not pushed (give --repo-id user/name to push)")
+        + (f"pushed to {url}" if url else "not pushed (`pipeline publish --repo-id user/name` does)")
     )
 
 
