@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PLACES = 1024
 ROW_BYTES = 512 * 2**20  # of logits on the disk: fewer places for a large vocabulary
 _WINDOWS = 16  # that places are chosen from
+_EARLY = 512  # tokens of the longest of them
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def choose_sample(
 ) -> Sample:
     """All windows, to be scored, and the places to look at.
 
-    Half of the places are spread over the longest window, where positions are highest; the others
-    are the first of up to 15 more windows, so that a model can be asked in little time. `tails` are
+    Half of the places are in the first 512 tokens of the longest window; the others are the first
+    of up to 15 more windows, so that a model can be asked in little time. `tails` are
     ids of the ends of documents, with the end token; nothing in them is scored.
     """
     chosen = list(windows)
@@ -85,8 +86,9 @@ def choose_sample(
     picked = _spread(list(range(len(chosen))), _WINDOWS)
     longest = max(picked, key=lambda i: len(chosen[i].ids))
     others = [i for i in picked if i != longest]
-    everywhere = _predicted(chosen[longest])
-    places[longest] = _spread(everywhere, most // 2 if others else most)
+    predicted = _predicted(chosen[longest])
+    early = [i for i in predicted if i <= _EARLY] or predicted
+    places[longest] = _spread(early, max(1, most // 2) if others else most)
     shares = even_shares([len(_predicted(chosen[i])) for i in others], most - len(places[longest]))
     for i, share in zip(others, shares, strict=True):
         places[i] = _predicted(chosen[i])[:share]
