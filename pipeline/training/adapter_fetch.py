@@ -6,8 +6,6 @@ bears its name.
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from pipeline.files import (
 from pipeline.storage.door import Storage
 from pipeline.storage.urls import Entry, redact
 from pipeline.training.base_model import HUB_ID
-from pipeline.training.libraries import quiet_libraries
+from pipeline.training.hub_files import download
 from pipeline.training.saving import ADAPTER, ADAPTER_CONFIG, BASE_CHANGES
 from pipeline.training.scored_models import check_adapter
 
@@ -43,57 +41,14 @@ def fetch_hub(repo_id: str, revision: str | None, endpoint: str | None = None) -
 
     Its name is the commit. Raises PipelineError: there is no such adapter, or it cannot be had.
     """
-    from huggingface_hub import snapshot_download
-
     if not HUB_ID.fullmatch(repo_id):
         raise PipelineError(
             f"The adapter {repo_id!r} is not there.", "Give a folder, a Hub id, or a URL."
         )
-    quiet_libraries()
     say(f"Fetching the adapter {repo_id} from the Hub (kept in the Hub's own cache) ...")
-    with _hub_errors(repo_id, revision):
-        folder = Path(
-            snapshot_download(
-                repo_id, revision=revision, allow_patterns=list(FILES), endpoint=endpoint
-            )
-        )
+    folder = download("adapter", repo_id, revision, endpoint, list(FILES), "give a folder")
     _look_into(folder, repo_id)
     return folder
-
-
-@contextmanager
-def _hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn what the Hub's client raises into one sentence each."""
-    import httpx
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise PipelineError(
-            f"The adapter {repo_id} is gated: its owner wants you to accept terms.",
-            f"Accept them at https://huggingface.co/{repo_id}, then run `hf auth login`.",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise PipelineError(f"The adapter {repo_id} has no revision {revision}.") from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise PipelineError(
-            f"The adapter {repo_id} is neither a folder here nor on the Hub.",
-            "Check its spelling; a private one needs `hf auth login`.",
-        ) from error
-    except (errors.LocalEntryNotFoundError, httpx.TransportError, ConnectionError) as error:
-        raise PipelineError(
-            f"The adapter {repo_id} is not on this machine, and the Hub cannot be reached.",
-            "Check the network, or give a folder.",
-        ) from error
-    except errors.HfHubHTTPError as error:
-        raise PipelineError(
-            f"The Hub refused the adapter {repo_id}: {error.response.status_code}."
-        ) from error
-    except OSError as error:
-        if is_disk_full(error):
-            raise PipelineError(f"The disk is full: no room for {repo_id}.") from error
-        raise
 
 
 def fetch_url(url: str, cache: Path) -> Path:

@@ -6,8 +6,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pipeline.console import say
 from pipeline.errors import PipelineError
 from pipeline.files import TEMPORARY_PREFIX, is_disk_full, sha256_file, sync
 from pipeline.training.gguf import GgufInfo, check_gguf, convert_gguf
+from pipeline.training.hub_files import download, hub_errors
 from pipeline.training.libraries import quiet_libraries
 
 DEFAULT_BASE_MODEL = "smollm2-135m"
@@ -38,6 +38,7 @@ HUB_FILES = [
     "README.md",
 ]
 HUB_TIMEOUT = 15.0  # seconds
+_WHAT, _OTHERWISE = "base model", f"use {DEFAULT_BASE_MODEL}, which needs none"
 
 
 @dataclass(frozen=True)
@@ -250,55 +251,11 @@ def _is_cached(repo_id: str, revision: str | None) -> bool:
 def _ask_hub(repo_id: str, revision: str | None, endpoint: str | None) -> None:
     from huggingface_hub import HfApi
 
-    with _hub_errors(repo_id, revision):
+    with hub_errors(_WHAT, repo_id, revision, _OTHERWISE):
         HfApi(endpoint=endpoint).model_info(repo_id, revision=revision, timeout=HUB_TIMEOUT)
 
 
 def _download(
     repo_id: str, revision: str | None, endpoint: str | None, patterns: list[str]
 ) -> Path:
-    from huggingface_hub import snapshot_download
-
-    quiet_libraries()
-    with _hub_errors(repo_id, revision):
-        return Path(
-            snapshot_download(
-                repo_id, revision=revision, allow_patterns=patterns, endpoint=endpoint
-            )
-        )
-
-
-@contextmanager
-def _hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn what the Hub's client raises into one sentence each."""
-    import httpx
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise PipelineError(
-            f"The base model {repo_id} is gated: its owner wants you to accept terms.",
-            f"Accept them at https://huggingface.co/{repo_id}, then run `hf auth login`.",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise PipelineError(f"The base model {repo_id} has no revision {revision}.") from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise PipelineError(
-            f"The base model {repo_id} is neither a directory here nor on the Hub.",
-            "Check its spelling; a private one needs `hf auth login`.",
-        ) from error
-    except (errors.LocalEntryNotFoundError, httpx.TransportError, ConnectionError) as error:
-        # OfflineModeIsEnabled is a ConnectionError; LocalEntryNotFoundError means "not cached".
-        raise PipelineError(
-            f"The base model {repo_id} is not on this machine, and the Hub cannot be reached.",
-            f"Check the network, or use {DEFAULT_BASE_MODEL}, which needs none.",
-        ) from error
-    except errors.HfHubHTTPError as error:
-        raise PipelineError(
-            f"The Hub refused the base model {repo_id}: {error.response.status_code}."
-        ) from error
-    except OSError as error:
-        if is_disk_full(error):
-            raise PipelineError(f"The disk is full: no room for {repo_id}.") from error
-        raise
+    return download(_WHAT, repo_id, revision, endpoint, patterns, _OTHERWISE)

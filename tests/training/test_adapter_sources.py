@@ -82,7 +82,7 @@ def test_the_hub_gives_the_adapters_files_and_no_others(
         taken = source.take(tmp_path, endpoint)
         with pytest.raises(PipelineError, match="has no revision v9"):
             find_source(Workspace(tmp_path), "org/mine", revision="v9", endpoint=endpoint)
-        with pytest.raises(PipelineError, match="neither a folder here nor on the Hub"):
+        with pytest.raises(PipelineError, match="neither a directory here nor on the Hub"):
             find_source(Workspace(tmp_path), "org/nothing", endpoint=endpoint)
     assert {path.name for path in taken.folder.iterdir()} <= set(FILES)
     assert source.named == ("org/base", COMMIT)
@@ -100,7 +100,7 @@ def test_a_url_names_the_folder_of_an_adapter(
     workspace = Workspace(tmp_path / "data")
     with pytest.raises(PipelineError, match="does not say for which model it was made") as error:
         find_source(workspace, f"{url}/a")
-    assert "--base-model" in str(error.value.hint)
+    assert "--adapter-base" in str(error.value.hint)
     source = find_source(workspace, f"{url}/a/adapter_config.json", base_model=str(base.path))
     taken = source.take(tmp_path)
     assert sorted(path.name for path in taken.folder.iterdir()) == [
