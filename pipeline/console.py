@@ -333,7 +333,9 @@ def print_table(table: dict[str, Any]) -> None:
 
     drawn = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in table["columns"]:
-        drawn.add_column(column, no_wrap=column not in table.get("long", ()))
+        # A word that is longer than its column goes on in the next line, and loses nothing.
+        is_long = column in table.get("long", ())
+        drawn.add_column(column, no_wrap=not is_long, overflow="fold" if is_long else "ellipsis")
     for row in cells:
         drawn.add_row(*(Text(text, style=style) for text, style in row))
     Console().print(drawn)

@@ -236,8 +236,10 @@ def written(
     """One text, shown as it is written."""
     if echo:
         out(prompt)
-    answer = writer.write(prompt, sampling, on_text=out)
-    out.end()
+    try:
+        answer = writer.write(prompt, sampling, on_text=out)
+    finally:
+        out.end()  # what is said of Ctrl-C or an error begins a line of its own
     return Sample(prompt, sampling.seed, answer)
 
 

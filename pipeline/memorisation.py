@@ -32,7 +32,7 @@ class Copied:
         if by_characters is None:
             return "none"
         count = f"{self.characters.length:,} characters"
-        words = f"{self.words.length:,} words"
+        words = f"{self.words.length:,} word{'' if self.words.length == 1 else 's'}"
         if by_words in (None, by_characters):
             return f"{count}, {words} ({by_characters})"
         return f"{count} ({by_characters}), {words} ({by_words})"

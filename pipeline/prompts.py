@@ -78,8 +78,7 @@ def ask_again_and_again(answer: Callable[[str], object]) -> None:
             try:
                 answer(prompt)
             except KeyboardInterrupt:
-                sys.stdout.write("\n")
-                console.say("(stopped)")
+                console.say("\n(stopped)")
             except PipelineError as error:
                 console.fail(error.message, error.hint)
 

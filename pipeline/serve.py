@@ -106,6 +106,8 @@ def chosen_gguf(workspace: Workspace, gguf: Path | None) -> Path:
     Raises PipelineError if there is none, or it is none.
     """
     if gguf is not None:
+        if not gguf.expanduser().exists():  # it is no name of the Hub
+            raise PipelineError(f"There is no file {gguf}.", "Is the path right?")
         candidate = find_candidate(str(gguf))
         if candidate.kind != "gguf":
             raise PipelineError(

@@ -60,10 +60,12 @@ def table(stages: list[StageStatus]) -> dict[str, Any]:
 def unfinished_run(workspace: Workspace) -> str | None:
     """How far a training has come that was stopped, in a sentence; None if there is none."""
     from pipeline.training import checkpoints
+    from pipeline.training.checkpointing import ASIDE, GIVEN_UP
 
     found = [
         checkpoint
         for folder in (workspace.directory("train") / "checkpoints").glob("*")
+        if not folder.name.startswith(ASIDE) and not (folder / GIVEN_UP).exists()
         if (checkpoint := next(checkpoints.whole(folder, hashes=False), None)) is not None
     ]
     if not found:

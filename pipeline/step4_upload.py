@@ -162,7 +162,7 @@ def report(run: StageRun, url: str | None) -> None:
     run.report(
         f"{run.counts['documents']} documents, {run.counts['chunks']} chunks{records} in "
         f"{run.directory}, "
-        + (f"pushed to {url}" if url else "not pushed (`pipeline upload --repo-id user/name` does)")
+        + (f"pushed to {url}" if url else "not pushed (`upload --repo-id user/name` does that)")
     )
 
 

@@ -37,6 +37,7 @@ from pipeline.workspace import Workspace
 VERSION = 2
 MODELFILE = ollama.MODELFILE
 SAMPLE = "sample.txt"
+SAMPLE_TOKENS = 80  # where training does not say how far it went on
 
 
 def modelfile(
@@ -189,15 +190,15 @@ def sample(parts: Parts, proof: dict[str, Any], parameters: Parameters) -> str:
         # A quick proof scores a part of the text only, which is not to be compared with all of it.
         is_same_text = (proof.get("text") or {}).get("whole", True)
         score = file.get("bits_per_byte") if is_same_text else None
-    lines = [
-        f"Prompt:\n  {evaluation['prompt']}",
-        f"{name_of(proof['base_model'])} (base model) goes on:\n  " + one_line(samples["base"]),
-        f"{name} (yours) goes on:\n  {one_line(tuned)}",
-        "Bits per byte of the held-out text (less is better):\n"
-        f"  base model {bits['base']:.4f}\n"
-        f"  adapter    {bits['adapter']:.4f}"
-        + (f"\n  GGUF       {score:.4f}" if score is not None else ""),
-    ]
+    # Of an adapter that came without an account of its training less is known.
+    said = {f"{name_of(proof['base_model'])} (base model)": samples.get("base", "")}
+    said[f"{name} (yours)"] = tuned
+    lines = [f"Prompt:\n  {evaluation['prompt']}"]
+    lines += [f"{who} goes on:\n  {one_line(text)}" for who, text in said.items() if text]
+    scores = {"base model": bits.get("base"), "adapter": bits.get("adapter"), "GGUF": score}
+    known = [f"  {who:<10} {bits:.4f}" for who, bits in scores.items() if bits is not None]
+    if known:
+        lines.append("\n".join(["Bits per byte of the held-out text (less is better):", *known]))
     return "\n\n".join(lines) + "\n"
 
 
@@ -210,7 +211,7 @@ def first_answer(
     return complete(
         gguf,
         chat["prompt_ids"] if chat else evaluation["prompt"],
-        max_tokens=evaluation["settings"]["sample_tokens"],
+        max_tokens=evaluation["settings"].get("sample_tokens", SAMPLE_TOKENS),
         temperature=parameters.temperature,
         top_p=TOP_P if parameters.top_p is None else parameters.top_p,
         top_k=TOP_K if parameters.top_k is None else parameters.top_k,

@@ -23,8 +23,10 @@ from pipeline.command import run_script as run_script
 from pipeline.console import warn
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.merge import merge_adapter
+from pipeline.export.modelfile import parse_modelfile
 from pipeline.files import fingerprint
-from pipeline.hub.model import CARD, Model
+from pipeline.hub.listing import Content
+from pipeline.hub.model import CARD, MODELFILE, Model
 from pipeline.hub.model_files import check_current
 from pipeline.hub.publishing import check_target, push, rehearse
 from pipeline.hub.repository import put, put_made
@@ -34,6 +36,7 @@ from pipeline.quantize_inputs import set_chat_template, trained_on
 from pipeline.run import StageRun, open_run
 from pipeline.settings import nearest
 from pipeline.training.base_model import resolve_base_model
+from pipeline.training.libraries import quiet_libraries
 from pipeline.workspace import Workspace
 
 VERSION = 1
@@ -96,6 +99,7 @@ def publish(
     inputs = workspace.inputs("publish")
     check_current(workspace)
     model = model_of(workspace, settings)
+    model.check_parts()
     if dry_run:
         check_allowed(model)
         for line in rehearsed(model, repo_id, private, revision, overwrite_edited):
@@ -183,6 +187,7 @@ def build(run: StageRun, model: Model) -> None:
     contents = model.contents()
     written = {name: c for name, c in contents.items() if not name.startswith(f"{MERGED}/")}
     put(run, written, {}, VERSION)
+    warn_of_modelfile(run, contents.get(MODELFILE))
     judgement = model.judgement(contents)
     run.counts |= {
         "files": len(contents), "documents": len(model.books), "gate": judgement.counts(),
@@ -190,6 +195,16 @@ def build(run: StageRun, model: Model) -> None:
     }  # fmt: skip
     for line in model.held_back(judgement):
         run.warn(f"must not be published: {line}")
+
+
+def warn_of_modelfile(run: StageRun, content: Content | None) -> None:
+    """Warn of a Modelfile that Ollama would refuse, as one that was edited by hand may be."""
+    if isinstance(content, Path):
+        try:
+            parse_modelfile(content.read_text("utf-8"))
+        except (PipelineError, UnicodeDecodeError) as error:
+            why = error.message if isinstance(error, PipelineError) else "It is no UTF-8 text."
+            run.warn(f"{content}: {why}")
 
 
 def merge_key(run: StageRun) -> str:
@@ -204,6 +219,7 @@ def merge(workspace: Workspace, model: Model, folder: Path) -> None:
     record = workspace.record("quantize")
     original = record.settings.get("merge_base") if record else None
     chat = model.evaluation.get("chat")
+    quiet_libraries()
     merge_adapter(
         resolve_base_model(*trained_on(workspace)).path,
         workspace.directory("train"),
@@ -222,7 +238,11 @@ def report(run: StageRun, url: str | None) -> None:
     size = sum(path.stat().st_size for path in run.directory.rglob("*") if path.is_file())
     run.report(
         f"{run.counts['files']} files, {size / 1e6:,.0f} MB in {run.directory}, "
-        + (f"pushed to {url}" if url else "not pushed (`pipeline publish --repo-id user/name` does)")
+        + (
+            f"pushed to {url}"
+            if url
+            else "not pushed (`publish --repo-id user/name` does that)"
+        )
     )
 
 

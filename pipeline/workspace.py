@@ -267,8 +267,12 @@ class Workspace:
 
     def _sources(self, spec: Stage, record: Record) -> list[Path]:
         """The files that the stage would read now; those of its record if they lay elsewhere."""
-        rooms = tuple(f"{STAGES[stage].directory}/" for stage, _ in spec.rooms)
-        if all(fact.path.startswith(rooms) for fact in record.inputs):
+        # A checkpoint lies in the directory of stage 6, but is none of the files that it hands on.
+        rooms = {
+            (Path(STAGES[stage].directory) / pattern).parent
+            for stage, takes in spec.rooms for pattern in takes
+        }  # fmt: skip
+        if all(Path(fact.path).parent in rooms for fact in record.inputs):
             return [path for stage, takes in spec.rooms for path in self.files(stage, takes)]
         return [path for fact in record.inputs if (path := self.root / fact.path).is_file()]
 

@@ -64,6 +64,7 @@ def test_it_completes_as_openai_does_and_writes_what_the_model_writes(
     assert choice["text"] == complete(gguf, PROMPT, temperature=0, max_tokens=12).text
     assert choice["finish_reason"] == "length"
     assert answer["usage"]["completion_tokens"] == 12
+    assert answer["model"] == "tale", "and not a path of this disk"
 
 
 def test_requests_that_say_nothing_of_sampling_get_the_settings_of_the_server(
@@ -125,6 +126,8 @@ def test_it_serves_as_much_context_as_the_model_was_trained_for(gguf: Path, tmp_
     workspace = Workspace(tmp_path)
     with pytest.raises(PipelineError, match="has no GGUF yet"):
         chosen_gguf(workspace, None)
+    with pytest.raises(PipelineError, match="There is no file nope"):
+        chosen_gguf(workspace, Path("nope"))
     assert context_of(workspace, gguf) == 1024, "by its own header"
     folder = tmp_path / "7_gguf"
     folder.mkdir()

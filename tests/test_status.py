@@ -1,5 +1,6 @@
 """`pipeline status`: where the chain stands, in words and in a table."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -71,4 +72,15 @@ def test_a_training_that_was_stopped_says_how_far_it_is(tmp_path: Path) -> None:
     assert said.startswith("Training: 120 of 500 steps are done and saved (")
     assert said.endswith("step-00000120); the same command goes on with the other 380.")
     write(folder, 500, lambda path: (path / "state.json").write_text("{}"), {"steps": 500})
+    assert unfinished_run(workspace) is None
+
+
+def test_a_training_that_was_given_up_or_set_aside_is_not_gone_on_with(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    runs = tmp_path / "6_adapter" / "checkpoints"
+    for name in ("set-aside-1-run", "run", "other"):
+        write(runs / name, 120, lambda path: (path / "state.json").touch(), {"steps": 500})
+    (runs / "other" / "GIVEN_UP").touch()
+    assert f"{runs / 'run'}/step-" in str(unfinished_run(workspace))
+    shutil.rmtree(runs / "run")
     assert unfinished_run(workspace) is None

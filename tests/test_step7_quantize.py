@@ -1,15 +1,20 @@
 """Whatever way a model was trained, what stage 7 makes of it is the model that was trained."""
 
 import json
+import shutil
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.errors import PipelineError, UsageError
+from pipeline.export.header import metadata
 from pipeline.step6_train import train
 from pipeline.step7_quantize import quantize
+from pipeline.step8_modelfile import modelfile
 from pipeline.training.base_model import BaseModel
+from pipeline.workspace import Workspace
 from tests.tiny_models import TALE, tiny_llama_smollm
 
 SHORT: dict[str, Any] = {
@@ -66,11 +71,107 @@ def test_the_gguf_is_the_model_that_was_trained_and_needs_no_option(
     assert file["bits_per_byte"] == pytest.approx(bits["adapter"], abs=tolerance)
 
 
-def test_a_proof_that_fails_shows_its_table_and_leaves_everything_as_it_was(
-    base: BaseModel, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def trained(base: BaseModel, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with an adapter and a checkpoint of half of its run; only to be copied."""
+    data = tmp_path_factory.mktemp("trained") / "data"
+    train(data, base_model=str(base.path), dataset=str(texts), **SHORT, save_steps=6, keep_last=2)
+    return data
+
+
+@pytest.fixture
+def data(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "data"))
+
+
+def proof_in(data: Path) -> dict[str, Any]:
+    proof: dict[str, Any] = json.loads((data / "7_gguf" / "proof.json").read_text())
+    return proof
+
+
+def test_a_checkpoint_is_shipped_with_its_own_scores_and_stays_fresh(
+    data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = tmp_path / "data"
-    train(data, base_model=str(base.path), dataset=str(texts), **SHORT)
+    quantize(data, quantization=["f16"], checkpoint="6", author="Ann\x00 Other")
+    proof = proof_in(data)
+    assert (proof["source"]["kind"], proof["source"]["step"]) == ("checkpoint", 6)
+    assert proof["proven"]
+    assert proof["text"]["held_out"]
+    (name,) = proof["files"]
+    finished = json.loads((data / "6_adapter" / "evaluation.json").read_text())
+    half, whole = proof["files"][name]["bits_per_byte"], finished["bits_per_byte"]
+    assert whole["adapter"] + 0.01 < half < whole["base"] - 0.01, "it learned half of it"
+    told = metadata(data / "7_gguf" / name)
+    assert told["general.author"] == "Ann Other"
+    assert told["general.base_model.0.name"] == proof["base_model"]["name"]
+    modelfile(data)
+    assert "Bits per byte" in (data / "8_ollama" / "sample.txt").read_text("utf-8")
+    assert Workspace(data).examine("quantize").state == "fresh"
+    capsys.readouterr()
+    quantize(data, quantization=["f16"], checkpoint="6", author="Ann\x00 Other")
+    assert "(up to date)" in capsys.readouterr().err
+    quantize(data, quantization=["f16"], proof="none")
+    assert proof_in(data)["source"]["kind"] == "run"
+
+
+def test_an_adapter_without_an_account_of_its_training_is_proven_on_other_text(
+    data: Path, base: BaseModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        shutil.copyfile(data / "6_adapter" / name, elsewhere / name)
+    other = tmp_path / "other"
+    quantize(other, adapter=str(elsewhere), adapter_base=str(base.path), quantization=["f16"])
+    proof = proof_in(other)
+    assert proof["proven"]
+    assert not proof["text"]["held_out"]
+    assert proof["checks"]["merged_model_is_the_trained_one"]["kl"] < 0.002
+    assert "not the held-out one" in capsys.readouterr().out
+    modelfile(other)
+    assert "Bits per byte" not in (other / "8_ollama" / "sample.txt").read_text("utf-8")
+    quantize(data, adapter=str(elsewhere), quantization=["f16"], proof="none")
+    assert proof_in(data)["evaluation"]["bits_per_byte"]["adapter"], "it is that of stage 6"
+    assert Workspace(data).examine("quantize").state == "fresh"
+
+
+def test_an_adapter_alone_is_proven_on_its_base_and_gets_its_modelfile(data: Path) -> None:
+    quantize(data, as_adapter=True, model_name="Tales")
+    proof = proof_in(data)
+    assert sorted(path.name for path in (data / "7_gguf").glob("*.gguf")) == [
+        "Tales-adapter-F16.gguf"
+    ]
+    alone = proof["adapter"]
+    assert proof["proven"]
+    assert alone["bits_per_byte"] == pytest.approx(
+        proof["evaluation"]["bits_per_byte"]["adapter"], abs=0.02
+    )
+    assert abs(alone["bits_per_byte_difference"]) <= 0.001
+    with pytest.raises(UsageError, match="needs its base model"):
+        modelfile(data)
+    modelfile(data, from_model="my-base")
+    text = (data / "8_ollama" / "Modelfile").read_text("utf-8")
+    assert "FROM my-base" in text
+    assert "ADAPTER ./Tales-adapter-F16.gguf" in text
+    with pytest.raises(UsageError, match="leave out --quantization"):
+        quantize(data, as_adapter=True, quantization=["f16"])
+
+
+def test_a_disk_too_small_is_told_before_any_work(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(
+        "pipeline.export.room.shutil.disk_usage", lambda _: usage(10**9, 10**9, 1000)
+    )
+    monkeypatch.setattr("pipeline.quantizing.merge_adapter", lambda *_, **__: pytest.fail("began"))
+    with pytest.raises(PipelineError, match=r"needs .* at its peak .* are missing"):
+        quantize(data)
+
+
+def test_a_proof_that_fails_shows_its_table_and_leaves_everything_as_it_was(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     quantize(data, quantization=["f16"])
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed[:5]] == [

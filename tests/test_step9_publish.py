@@ -92,7 +92,8 @@ def made(data: Path, tales: dict[str, list[str]] = TALES, **about: Any) -> Path:
     for folder, files in {
         "6_adapter": {
             "adapter_config.json": json.dumps(config), "adapter_model.safetensors": "\0weights",
-            "tokenizer.json": "{}", "evaluation.json": json.dumps(evaluation),
+            "tokenizer.json": "{}", "chat_template.jinja": "x",
+            "evaluation.json": json.dumps(evaluation),
             "run.yaml": yaml.safe_dump({"length": {"steps": 50}, "versions": {"torch": "2.13"}}),
             "loss.png": "\0PNG",
         },
@@ -225,6 +226,17 @@ def test_a_model_of_other_data_than_there_are_now_is_refused(data: Path) -> None
     assert "Run `pipeline train` first" in str(caught.value)
 
 
+def test_a_modelfile_that_ollama_would_refuse_is_warned_of(data: Path) -> None:
+    def warnings() -> list[str]:
+        return json.loads((data / "9_model" / "stage.json").read_text())["warnings"]  # type: ignore[no-any-return]
+
+    publish(data)
+    assert warnings() == []
+    change(data / "8_ollama" / "Modelfile", "\n", "\nby hand\n")
+    publish(data)
+    assert any("Ollama would refuse line 2 of the Modelfile" in line for line in warnings())
+
+
 def test_the_adapter_names_its_base_and_not_a_folder_of_this_disk(data: Path) -> None:
     publish(data, include=["adapter"])
     config = json.loads((data / "9_model" / "adapter" / "adapter_config.json").read_text())
@@ -232,13 +244,26 @@ def test_the_adapter_names_its_base_and_not_a_folder_of_this_disk(data: Path) ->
     assert [name for name in files(data) if name.startswith("adapter/")] == [
         "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
         "adapter/tokenizer.json",
-    ]  # fmt: skip
+    ], "and it has no chat template: the model goes on from texts"  # fmt: skip
     publish(data)
     assert not [name for name in files(data) if name.startswith("adapter/")]
     with pytest.raises(UsageError, match="there is no such part"):
         publish(data, include=["adaptor"])
     (data / "6_adapter" / "adapter_config.json").unlink()
     with pytest.raises(PipelineError, match="has no adapter: the whole model was trained"):
+        publish(data, include=["adapter"])
+
+
+def test_a_part_that_is_not_of_the_model_in_the_ggufs_is_refused(tmp_path: Path) -> None:
+    data = made(tmp_path / "data")
+    path = data / "7_gguf" / "proof.json"
+    proof = json.loads(path.read_text())
+    proof["evaluation"]["bits_per_byte"]["adapter"] = 1.7
+    path.write_text(json.dumps(proof | {"source": {"kind": "checkpoint"}}))
+    record(data, "modelfile", "8_ollama", (data / "7_gguf").glob("*.*"), temperature=0.6)
+    publish(data)
+    assert "| trained model | 1.7000 |" in (data / "9_model" / "README.md").read_text()
+    with pytest.raises(PipelineError, match="were not made from the result of stage 6"):
         publish(data, include=["adapter"])
 
 

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from pipeline.export.llama_engine import (
     window_nats,
 )
 from pipeline.export.logit_rows import RowFile, Rows
+from pipeline.export.parent import follow_parent
 
 Emit = Callable[..., None]
 Request = dict[str, Any]
@@ -45,8 +45,7 @@ def main() -> int:
         answers.write(json.dumps({"event": event, **values}) + "\n")
         answers.flush()
 
-    request: Request = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    request: Request = json.loads(follow_parent())
 
     log_to_stderr()
     try:
@@ -55,14 +54,6 @@ def main() -> int:
         emit("error", message=str(error), logged=error.logged)
         return 1
     return 0
-
-
-def _end_with_parent() -> None:
-    """Leave when stdin closes: a parent that was killed must not leave a busy process behind."""
-    # Not through sys.stdin: a thread that waits in there blocks the interpreter's own exit.
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
 
 
 def _info(request: Request, emit: Emit) -> dict[str, Any]:

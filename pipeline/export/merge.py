@@ -7,12 +7,13 @@ computed in float32, slice by slice, and rounded once.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
 from pipeline.export.adapter_files import Adapter, read_adapter
 from pipeline.export.adapters import Change, find_changes, vocabulary_of
 from pipeline.export.arithmetic import Job, NotFinite, pieces, work_memory
+from pipeline.export.bases import read_base
 from pipeline.export.companions import (
     BaseChanges,
     copy_generation_config,
@@ -25,7 +26,6 @@ from pipeline.export.companions import (
 from pipeline.export.groups import GroupWork
 from pipeline.export.kinds import Kinds
 from pipeline.export.names import empty_model, find_homes
-from pipeline.export.packed import unpacked
 from pipeline.export.weights import (
     DTYPES,
     SHARD_SIZE,
@@ -33,7 +33,6 @@ from pipeline.export.weights import (
     Source,
     as_matrix,
     check_disk,
-    read_folder,
     write_folder,
 )
 from pipeline.export.whole_model import holds_model, take_model
@@ -149,23 +148,6 @@ def _check_original(base_dir: Path, original: Path) -> None:
             )
 
 
-def _read_base(base_dir: Path, config: dict[str, Any]) -> dict[str, Source]:
-    """The base's tensors, four-bit ones unpacked; refuses other quantizations."""
-    stored = read_folder(base_dir, "base model")
-    packing = config.get("quantization_config")
-    if not isinstance(packing, dict):
-        return dict(stored)
-    bits = packing.get("load_in_4bit") or packing.get("_load_in_4bit")
-    if packing.get("quant_method") != "bitsandbytes" or not bits:
-        raise PipelineError(
-            f"The base model in {base_dir} is stored quantized"
-            f" ({str(packing.get('quant_method'))[:40]}); an adapter is merged into 16-bit"
-            " weights, or into 4-bit ones of bitsandbytes.",
-            "Give the 16-bit original of the model with --merge-base.",
-        )
-    return unpacked(stored, base_dir)
-
-
 class _Merge:
     """One merge: what is to be written, worked out before anything is."""
 
@@ -175,7 +157,7 @@ class _Merge:
         self._base_dir, self._adapter, self._changes = base_dir, adapter, changes
         self._limit = max_memory
         self._config = read_json_object(base_dir / "config.json")
-        self._tensors = _read_base(base_dir, self._config)
+        self._tensors = read_base(base_dir, self._config)
         self._kinds = Kinds(self._config, self._tensors)
         self._homes = find_homes(empty_model(base_dir), self._tensors, base_dir)
         self._vocabulary = vocabulary_of(adapter, self._homes)

@@ -5,13 +5,14 @@ import sys
 import threading
 
 
-def follow_parent() -> None:
-    """Take the parent's line from stdin, and leave as soon as stdin closes.
+def follow_parent() -> str:
+    """Take the parent's line from stdin, and from then on leave as soon as stdin closes.
 
     A parent that was killed must not leave a process behind that fills the disk.
     """
-    sys.stdin.readline()
+    line = sys.stdin.readline()
     threading.Thread(target=_leave_with_stdin, daemon=True).start()
+    return line
 
 
 def _leave_with_stdin() -> None:

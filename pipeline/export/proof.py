@@ -238,17 +238,11 @@ class Proof:
 
     def as_dict(self) -> dict[str, Any]:
         """What is recorded in proof.json beside each file's own figures."""
-        sample, reference = self.subject.sample, self.reference
+        reference = self.reference
         found: dict[str, Any] = {
             "proof": self.mode,
             "proven": True,
-            "text": {
-                "windows": len(sample.windows),
-                "tokens": sum(window.predicted for window in sample.windows),
-                "bytes": sum(window.n_bytes for window in sample.windows),
-                "places": sample.count,
-                "whole": self.subject.whole,
-            },
+            "text": self.subject.told(),
             "bounds": self.bounds.given(),
             "seconds": round(self.seconds, 1),
             "files": self.files,

@@ -33,6 +33,10 @@ def proof_table(proof: Mapping[str, Any]) -> dict[str, Any]:
         "merged": {"bytes": sizes.get("merged"), "bits_per_byte": reference},
         **proof["files"],
     }  # fmt: skip
+    if alone := proof.get("adapter"):
+        # Nothing was merged: there is nothing that the scores could be compared with.
+        rows.pop("merged")
+        rows[alone["file"]] = {**alone, "bits_per_byte_difference": None}
     return {
         "columns": COLUMNS,
         "long": ["model"],
@@ -60,8 +64,10 @@ def proof_line(proof: Mapping[str, Any]) -> str:
     if not proof["proven"]:
         return f"Nothing is proven: {proof.get('why', 'it was not looked at')}."
     text = proof["text"]
-    said = f"{text['bytes']:,} bytes of held-out text, {text['places']:,} places compared."
-    checks = [file["checks"] for file in proof["files"].values() if "checks" in file]
+    kind = "held-out text" if text.get("held_out", True) else "text that is not the held-out one"
+    said = f"{text['bytes']:,} bytes of {kind}, {text['places']:,} places compared."
+    files = [*proof["files"].values(), proof.get("adapter") or {}]
+    checks = [file["checks"] for file in files if "checks" in file]
     if checks and all(check["token_ids"]["equal"] for check in checks):
         said += (
             f" Token ids of {checks[0]['token_ids']['bytes']:,} bytes are those of the training."

@@ -88,7 +88,7 @@ class Server(uvicorn.Server):
 def make_app(request: Request) -> Any:
     """The application, with the model loaded. Raises ValueError if llama.cpp cannot load it."""
     _without_extra_buffers()
-    _set_defaults(request["sampling"])
+    _set_defaults(request["sampling"], request["alias"])
     _register_plain_format()
     from fastapi.middleware.cors import CORSMiddleware
     from llama_cpp.server.app import create_app
@@ -153,8 +153,9 @@ def _without_extra_buffers() -> None:
     llama_cpp.llama_cpp.llama_model_default_params = parameters
 
 
-def _set_defaults(sampling: dict[str, Any]) -> None:
-    """Make these the sampling of requests that say nothing of it.
+def _set_defaults(sampling: dict[str, Any], alias: str) -> None:
+    """Make these the sampling of requests that say nothing of it, and `alias` the model's name:
+    left alone, an answer would give the path of the file on this disk.
 
     To be called before the application is imported, which reads them then.
     """
@@ -164,6 +165,7 @@ def _set_defaults(sampling: dict[str, Any]) -> None:
         fields = request.model_fields
         for name in ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "max_tokens"):
             fields[name].default = sampling[name]
+        fields["model"].default = alias
         if sampling["stop"]:
             fields["stop"].default = list(sampling["stop"])
         request.model_rebuild(force=True)

@@ -78,9 +78,26 @@ class Model:
 
     @cached_property
     def evaluation(self) -> dict[str, Any]:
-        """The scores and samples of stage 6; what stage 7 noted of them if they are gone."""
+        """The scores and samples of stage 6; what stage 7 noted of them if they are gone, or if it
+        was given another adapter than the one that stage 6 made."""
         path = self.workspace.directory("train") / "evaluation.json"
-        return read_json_object(path) if path.is_file() else dict(self.proof.get("evaluation", {}))
+        if self.is_of_run and path.is_file():
+            return read_json_object(path)
+        return dict(self.proof.get("evaluation") or {})
+
+    @property
+    def is_of_run(self) -> bool:
+        """Whether the model is what stage 6 made, and not a checkpoint or an adapter from
+        elsewhere."""
+        return (self.proof.get("source") or {}).get("kind", "run") == "run"
+
+    def check_parts(self) -> None:
+        """Raise PipelineError for a part that would not be of the model in the GGUFs."""
+        for part in () if self.is_of_run else self.settings["include"]:
+            raise PipelineError(
+                f"--include {part}: the GGUFs were not made from the result of stage 6.",
+                "Leave it out, or run `pipeline quantize` without --checkpoint and --adapter.",
+            )
 
     @cached_property
     def run(self) -> dict[str, Any]:
@@ -180,7 +197,9 @@ class Model:
             if path.is_file():
                 files[name] = path
         if ADAPTER in self.settings["include"]:
-            files |= adapter_files(adapter, self.proof.get("base_model"))
+            files |= adapter_files(
+                adapter, self.proof.get("base_model"), chat=bool(self.evaluation.get("chat"))
+            )
         if MERGED in self.settings["include"]:
             files |= {f"{MERGED}/{name}": path for name, path in self.merged.items()}
         return files

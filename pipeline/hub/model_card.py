@@ -4,18 +4,25 @@ All of it comes from what the stages recorded. Whatever is missing there, as in 
 older version, is left out or said to be missing; nothing is made up.
 """
 
-import json
 import math
 import re
-import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipeline.hub.card import FIRST_BOOKS, MOST_BOOKS_SHOWN, language_codes
+from pipeline.hub.making import without_path
 from pipeline.hub.markdown import Markdown, cell, code_block, one_line, table
-from pipeline.hub.model_tables import memorisation_table, proof_rows, samples_tables, score_rows
-from pipeline.hub.provenance import SETTINGS_FILE
-from pipeline.hub.told import ADAPTER, MERGED, PICTURE, Told
+from pipeline.hub.model_running import how_to_run
+from pipeline.hub.model_tables import (
+    is_of_other_text,
+    memorisation_table,
+    part_of_text,
+    proof_rows,
+    samples_tables,
+    score_rows,
+)
+from pipeline.hub.provenance import PRODUCT, SETTINGS_FILE
+from pipeline.hub.told import MERGED, PICTURE, Told
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -30,7 +37,7 @@ def model_card(told: Told) -> str:
     body = [
         f"# {cell(told.name) or 'Model'}",
         *_what_it_is(told),
-        *_how_to_run(told),
+        *how_to_run(told),
         *_prompt_format(told),
         *_scores(told),
         *_proof(told),
@@ -83,12 +90,16 @@ def licence_fields(licence: object) -> dict[str, str]:
 def _eval_results(told: Told) -> list["EvalResult"]:
     from huggingface_hub import EvalResult
 
+    if is_of_other_text(told.proof):
+        return []  # it says how much each form loses, and not how good the model is
     return [
         EvalResult(
             task_type="text-generation", task_name="Text generation",
             dataset_type=told.dataset_id or "held-out-text",
             dataset_name="Held-out text", dataset_split="validation",
-            metric_type="bits_per_byte", metric_name=f"Bits per byte ({row.name})",
+            metric_type="bits_per_byte",
+            metric_name=f"Bits per byte ({row.name})"
+            + (f" on {row.of_part:,} bytes of it" if row.of_part else ""),
             metric_value=round(row.bits, 4),
         )
         for row in score_rows(told.proof, told.evaluation)
@@ -107,6 +118,9 @@ def _what_it_is(told: Told) -> Iterator[str]:
         at = f" ({cell(revision)})" if revision else ""
         how = "every weight" if told.settings.get("method") == "full" else "an adapter"
         yield f"{name}{at}, fine-tuned ({how}) on {data}."
+        source = told.base.get("source")
+        if source and told.base_id and not told.base_is_of_the_hub:
+            yield f"The weights that the training began with: {cell(without_path(source))}."
     if told.is_chat:
         yield "It answers in a chat, in the form that it was trained on."
     elif told.evaluation.get("kind") == "completion":
@@ -121,52 +135,6 @@ def _what_it_is(told: Told) -> Iterator[str]:
     yield table(("file", "bytes"), ((name, size) for name, size in sorted(told.files.items())))
 
 
-def _how_to_run(told: Told) -> Iterator[str]:
-    yield "## Run it"
-    folder = shlex.quote(told.shown_id.rpartition("/")[2])
-    branch = f" --revision {shlex.quote(told.revision)}" if told.revision else ""
-    fetch = f"hf download {shlex.quote(told.shown_id)}{branch} --local-dir {folder}\ncd {folder}"
-    prompt = told.prompt
-    yield code_block(fetch, "bash")
-    if told.modelfile:
-        name = re.sub(r"[^a-z0-9._-]+", "-", folder.lower()).strip("-._") or "model"
-        asks = shlex.quote(prompt)
-        yield "With [Ollama](https://ollama.com):"
-        create = f"ollama create {name} -f Modelfile\nollama run {name} {asks}"
-        yield code_block(create, "bash")
-        if not told.ggufs:
-            yield "This is an adapter: `FROM` must name the base model as you have it."
-    if told.ggufs:
-        gguf = told.ggufs[0]
-        context = int(told.proof.get("context") or 0)
-        yield "With [llama.cpp](https://github.com/ggml-org/llama.cpp):"
-        program = "llama-cli" if told.is_chat else "llama-completion --no-conversation"
-        size = f" -c {context}" if context else ""
-        heat = f" --temp {told.temperature}" if told.temperature is not None else ""
-        command = f"{program} -m {shlex.quote(gguf)}{size}{heat} -p {shlex.quote(prompt)}"
-        yield code_block(command, "bash")
-    if told.has(MERGED):
-        yield "With transformers:"
-        yield code_block(_loading(told, MERGED), "python")
-    if told.has(ADAPTER):
-        yield "With [PEFT](https://huggingface.co/docs/peft), as an adapter on its base:"
-        yield code_block(_loading(told, ADAPTER), "python")
-
-
-def _loading(told: Told, part: str) -> str:
-    repo, folder = json.dumps(told.shown_id), json.dumps(part)
-    lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
-    lines.append(f"tokenizer = AutoTokenizer.from_pretrained({repo}, subfolder={folder})")
-    if part == MERGED:
-        lines.append(f"model = AutoModelForCausalLM.from_pretrained({repo}, subfolder={folder})")
-    else:
-        base = json.dumps(told.base_name, ensure_ascii=False)
-        lines.insert(0, "from peft import PeftModel")
-        lines.append(f"base = AutoModelForCausalLM.from_pretrained({base})")
-        lines.append(f"model = PeftModel.from_pretrained(base, {repo}, subfolder={folder})")
-    return "\n".join(lines)
-
-
 def _prompt_format(told: Told) -> Iterator[str]:
     yield "## Prompt format"
     chat = told.evaluation.get("chat")
@@ -176,7 +144,12 @@ def _prompt_format(told: Told) -> Iterator[str]:
     else:
         yield "The text to go on from and nothing else: no template, no system prompt."
     ends = told.proof.get("end_tokens") or []
-    facts = [("tokens that end an answer", ", ".join(map(str, ends)) or "none")]
+    facts = [
+        (
+            "tokens that end an answer" if chat else "tokens that end a text",
+            ", ".join(map(str, ends)) or "none",
+        )
+    ]
     if context := told.proof.get("context") or told.evaluation.get("sequence_length"):
         facts.append(("tokens that it saw at once in training", context))
     yield table(("", ""), facts)
@@ -189,18 +162,21 @@ def _scores(told: Told) -> Iterator[str]:
     documents = held_out.get("documents") or []
     size = f"{held_out['bytes']:,} bytes" if isinstance(held_out.get("bytes"), int) else "some text"
     noun = "document" if len(documents) == 1 else "documents"
-    text = told.proof.get("text") or {}
-    part = text.get("bytes") if text.get("whole") is False else None
+    part = part_of_text(told.proof)
     each = (
         f"Base and trained model on all of the held-out text ({size} of {len(documents):,} {noun}),"
         f" the others on {part:,} bytes of it: compare these with one another"
-        if isinstance(part, int)
+        if part is not None
         else f"All on the same held-out text ({size} of {len(documents):,} {noun})"
     )
-    yield (
-        f"{each}. None of them was trained on it here. Bits per byte: less is better; it does not "
-        "depend on the tokenizer."
-    )
+    if is_of_other_text(told.proof):
+        each = (
+            f"There was no held-out text: these are scores of {part or 0:,} bytes of sample texts, "
+            "and say how much each file loses, not how good the model is"
+        )
+    else:
+        each += ". None of them was trained on it here"
+    yield f"{each}. Bits per byte: less is better; it does not depend on the tokenizer."
     columns = {"model": [row.name for row in rows]}
     for title, values in (
         ("bits per byte", [_number(row.bits) for row in rows]),
@@ -241,7 +217,7 @@ def _training(told: Told) -> Iterator[str]:
         ("steps", length.get("steps")), ("passes over the data", length.get("epochs")),
         ("tokens", trained.get("tokens")), ("seconds", trained.get("seconds")),
         ("computed in", (found.get("precision") or {}).get("name")),
-        *((f"{name}", told.settings.get(name)) for name in
+        *((name.replace("_", " "), told.settings.get(name)) for name in
           ("method", "rank", "alpha", "learning_rate", "scheduler", "sequence_length", "seed")),
     ]  # fmt: skip
     yield table(("", ""), [(name, value) for name, value in about if value not in (None, "")])
@@ -319,7 +295,10 @@ def _reproduction(told: Told) -> Iterator[str]:
     origin = told.provenance
     yield "## How to make it again"
     if origin.command:
-        yield f"Save the settings below as `{SETTINGS_FILE}` (the file is also here), then:"
+        yield (
+            f"With {PRODUCT}, in the version below: save the settings below as `{SETTINGS_FILE}` "
+            "(the file is also here), then:"
+        )
         yield code_block(origin.command, "bash")
     needs = [*origin.missing, *origin.by_hand]
     if needs:

@@ -9,15 +9,16 @@ from pipeline.files import read_json_object
 from pipeline.hub.card import is_repo_id
 from pipeline.hub.listing import Content
 from pipeline.hub.making import without_path
-from pipeline.hub.told import ADAPTER
+from pipeline.hub.told import ADAPTER, BASE_CHANGES
 from pipeline.workspace import Workspace, changed_inputs
 
 PROOF = "proof.json"
 MADE_FROM_EACH_OTHER = ("train", "quantize", "modelfile")
+CHAT_TEMPLATE = "chat_template.jinja"
 # Of an adapter's folder: what loads it, and not the accounts of its training.
 ADAPTER_FILES = (
-    "adapter_model.safetensors", "adapter_config.json", "base_changes.json", "tokenizer*",
-    "special_tokens_map.json", "chat_template.jinja", "vocab*", "merges.txt",
+    "adapter_model.safetensors", "adapter_config.json", BASE_CHANGES, "tokenizer*",
+    "special_tokens_map.json", CHAT_TEMPLATE, "vocab*", "merges.txt",
 )  # fmt: skip
 
 
@@ -41,9 +42,10 @@ def check_current(workspace: Workspace) -> None:
             )
 
 
-def adapter_files(folder: Path, base: Any) -> dict[str, Content]:
+def adapter_files(folder: Path, base: Any, *, chat: bool) -> dict[str, Content]:
     """An adapter's files by their names in the repository. Its configuration names the base model
-    by its name, and not by where it lay on this disk.
+    by its name, and not by where it lay on this disk. Unless it is a `chat` model it has no chat
+    template: that of its base would be misleading.
 
     Raises PipelineError if there is no adapter.
     """
@@ -54,7 +56,8 @@ def adapter_files(folder: Path, base: Any) -> dict[str, Content]:
         )
     found: dict[str, Content] = {
         f"{ADAPTER}/{path.name}": path
-        for pattern in ADAPTER_FILES for path in sorted(folder.glob(pattern)) if path.is_file()
+        for pattern in ADAPTER_FILES for path in sorted(folder.glob(pattern))
+        if path.is_file() and (chat or path.name != CHAT_TEMPLATE)
     }  # fmt: skip
     about = read_json_object(config)
     place = about.get("base_model_name_or_path")

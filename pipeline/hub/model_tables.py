@@ -1,6 +1,6 @@
 """The tables of a model card: scores, proof, samples, what was copied."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ _KL = ("kl", "mean_kl", "kl_divergence")
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """The scores of one model: `difference` is that to the merged model, in bits per byte."""
+    """The scores of one model: `difference` is that to the merged model, in bits per byte.
+
+    `of_part` is how many bytes were scored, where that was not all of the held-out text.
+    """
 
     name: str
     bits: float | None
@@ -23,6 +26,7 @@ class ScoreRow:
     kl: float | None = None
     speed: float | None = None
     is_tuned: bool = True
+    of_part: int | None = None
 
 
 def score_rows(proof: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[ScoreRow]:
@@ -33,8 +37,9 @@ def score_rows(proof: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[
     if (found := _number(merged, "bits_per_byte")) is not None:
         bits["merged"] = found
     names = {"base": "base model", "adapter": "trained model", "merged": "merged, 16 bits"}
+    part = part_of_text(proof)
     rows = [
-        ScoreRow(title, value, is_tuned=name != "base")
+        ScoreRow(title, value, is_tuned=name != "base", of_part=part if name == "merged" else None)
         for name, title in names.items()
         if (value := _number(bits, name)) is not None
     ]
@@ -44,10 +49,22 @@ def score_rows(proof: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[
             ScoreRow(
                 str(name), _number(file, "bits_per_byte"),
                 _number(file, "bits_per_byte_difference"), _number(file, *_TOP1),
-                _number(file, *_KL), _number(file, "tokens_per_second"),
+                _number(file, *_KL), _number(file, "tokens_per_second"), of_part=part,
             )
         )  # fmt: skip
     return rows
+
+
+def part_of_text(proof: Mapping[str, Any]) -> int | None:
+    """The bytes of held-out text that the proof scored, if that was a part; None for all of it."""
+    text = _mapping(proof.get("text"))
+    size = text.get("bytes")
+    return size if text.get("whole") is False and isinstance(size, int) else None
+
+
+def is_of_other_text(proof: Mapping[str, Any]) -> bool:
+    """Whether there was no held-out text, so that the proof scored another."""
+    return _mapping(proof.get("text")).get("held_out") is False
 
 
 def proof_rows(proof: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -65,12 +82,80 @@ def proof_rows(proof: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _checks(checks: Any) -> Iterator[tuple[str, str]]:
     if isinstance(checks, Mapping):
         for name, value in checks.items():
-            yield _words(name), _result(value)
+            yield _words(name), _told(str(name), value)
     elif isinstance(checks, list):
         for number, check in enumerate(checks, 1):
             about = dict(_mapping(check))
             name = about.pop("name", None) or about.pop("check", None) or f"check {number}"
             yield _words(name), _result(about if about else check)
+
+
+def _told(name: str, value: Any) -> str:
+    """The result of a check as a sentence where it is one of those that stage 7 makes."""
+    tell = _KNOWN_CHECKS.get(name)
+    if tell is not None and isinstance(value, Mapping):
+        try:
+            return tell(value)
+        except (KeyError, TypeError, ValueError):  # as another version wrote it
+            pass
+    return _result(value)
+
+
+def _told_token_ids(found: Mapping[str, Any]) -> str:
+    said = (
+        f"{_verdict(found)}: {found['texts']:,} texts ({found['bytes']:,} bytes, "
+        f"{found['tokens']:,} tokens) split as in training, {found['differences']:,} otherwise"
+    )
+    if found["unnormalised"]:
+        said += f"; {found['unnormalised']:,} only in a normal form of Unicode"
+    return said + (f"; the first difference: {found['first']}" if found["first"] else "")
+
+
+def _told_special_tokens(found: Mapping[str, Any]) -> str:
+    ids = ", ".join(
+        f"{name} {'none' if found[name] is None else found[name]}" for name in ("bos", "eos", "pad")
+    )
+    adds = ", ".join(f"{name} {_yes(found[f'adds_{name}'])}" for name in ("bos", "eos"))
+    return f"{_verdict(found)}: ids as in training ({ids}); put around texts: {adds}"
+
+
+def _told_ends(found: Mapping[str, Any]) -> str:
+    if not found["places"]:
+        return "not checked: the held-out text that was looked at has no end"
+    said = (
+        f"at {found['places']:,} ends of held-out texts this file ends {found['gguf_ends']:,} "
+        f"times, the merged model {found['merged_model_ends']:,}"
+    )
+    if found["probability"] is not None:
+        said += f"; mean probability of the end {found['probability']:.3g}"
+    if found["stops_by_itself"] is None:
+        return f"{said}; whether writing stops there was not tried"
+    return f"{said}; writing stops there: {_yes(found['stops_by_itself'])}"
+
+
+def _told_merging(found: Mapping[str, Any]) -> str:
+    if "left_out" in found:
+        return f"not compared: {found['left_out']}"
+    return (
+        f"mean KL {found['kl']:.3g} nats per token ({found['kl_max']:.3g} at the most), same next "
+        f"token {found['top1']:.2%}, furthest logit {found['furthest_logit']:.3g}"
+    )
+
+
+_KNOWN_CHECKS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "token_ids": _told_token_ids,
+    "special_tokens": _told_special_tokens,
+    "ends": _told_ends,
+    "merged_model_is_the_trained_one": _told_merging,
+}
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    return "passed" if found["equal"] else "failed"
+
+
+def _yes(value: Any) -> str:
+    return "yes" if value else "no"
 
 
 def _words(name: Any) -> str:
@@ -89,7 +174,11 @@ def _result(value: Any) -> str:
         rest = dict(value)
         verdict = next((rest.pop(key) for key in ("passed", "ok", "equal") if key in rest), None)
         parts = [] if verdict is None else [_result(verdict)]
-        parts += [f"{_words(name)} {_result(each)}" for name, each in rest.items()]
+        # What is beside the verdict is a fact, and not a check of its own.
+        parts += [
+            f"{_words(name)} {_yes(each) if isinstance(each, bool) else _result(each)}"
+            for name, each in rest.items() if each is not None
+        ]  # fmt: skip
         return "; ".join(parts)
     if isinstance(value, list):
         return ", ".join(map(_result, value))

@@ -36,12 +36,18 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "seed", "eval_tokens", "eval_every", "keep_best", "sample_tokens", "packing", "stride",
         "overlong", "eos", "mix",
     ),
-    "quantize": ("quantization", "model_name", "merge_base"),
-    "modelfile": ("temperature", "num_ctx", "num_predict", "repeat_last_n"),
+    "quantize": (
+        "quantization", "model_name", "merge_base", "proof", "max_bits_lost",
+        "max_merge_divergence", "max_token_differences",
+    ),
+    "modelfile": (
+        "gguf", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n",
+        "num_predict", "num_ctx", "system",
+    ),
 }  # fmt: skip
 RENAMED = {
     "acquire": {}, "preprocess": {"languages": "keep_languages"},
-    "train": {"sample_prompts": "sample_prompt"},
+    "train": {"sample_prompts": "sample_prompt"}, "modelfile": {"seed": "sampling_seed"},
 }  # fmt: skip
 PLACES = {"source", "series_base", "tokenizer", "base_model", "dataset", "merge_base"}
 OF_ADAPTERS = ("rank", "alpha", "rslora", "dropout", "target_modules")

@@ -11,6 +11,7 @@ from pipeline.hub.provenance import Provenance
 PLACEHOLDER_REPO_ID = "your-name/your-model"
 PICTURE = "loss.png"
 ADAPTER, MERGED = "adapter", "merged"  # folders of the parts that can be included
+BASE_CHANGES = "base_changes.json"  # beside an adapter: what of its base is otherwise
 _HUB = "Hugging Face Hub"
 
 
@@ -61,8 +62,13 @@ class Told:
     def base_id(self) -> str | None:
         """The base model's id on the Hub, if it has one there."""
         name = self.base_name
-        is_there = is_repo_id(name) or self.base.get("source") == _HUB
+        is_there = is_repo_id(name) or self.base_is_of_the_hub
         return name if is_there and not self.is_from_scratch else None
+
+    @property
+    def base_is_of_the_hub(self) -> bool:
+        """Whether the training began with the weights that the Hub has under that name."""
+        return self.base.get("source") == _HUB
 
     @property
     def is_from_scratch(self) -> bool:

@@ -91,6 +91,7 @@ def trouble(error: Exception, shown: str, seconds: float) -> Trouble:
         return Trouble(
             f"Access to {shown} is denied.",
             "Check that the credentials in the environment may list, read, write and delete there.",
+            denied=True,
         )
     if isinstance(error, FileNotFoundError) or status == 404:
         return missing(shown)

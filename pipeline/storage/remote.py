@@ -27,7 +27,8 @@ class Trouble(PipelineError):
     """One try that failed.
 
     `passes`: trying again may help. `missing`: there is no such object. `reached`: the other end
-    answered at all. `wait`: the seconds that it asks for.
+    answered at all. `denied`: it wants credentials, or others; some stores say so of what is
+    missing. `wait`: the seconds that it asks for.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Trouble(PipelineError):
         passes: bool = False,
         missing: bool = False,
         reached: bool = True,
+        denied: bool = False,
         wait: float | None = None,
     ) -> None:
         super().__init__(message, hint)
         self.passes, self.missing, self.reached, self.wait = passes, missing, reached, wait
+        self.denied = denied
 
 
 @dataclass
@@ -233,7 +236,8 @@ class WebRemote:
         if status in (412, 416):
             return changed(url)
         if status in (401, 403, 407):
-            return Trouble(f"Access to {shown} is denied (HTTP {status}).", self.denied_hint)
+            said = f"Access to {shown} is denied (HTTP {status})."
+            return Trouble(said, self.denied_hint, denied=True)
         said = f"{shown}: {urlsplit(str(response.url)).hostname} answered HTTP {status}."
         if status not in PASSING_STATUS:
             return Trouble(said, "Check the address.")

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.console import say
+from pipeline.console import say, warn
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import (
     TEMPORARY_PREFIX,
@@ -20,6 +20,7 @@ from pipeline.files import (
     sha256_file,
 )
 from pipeline.storage.door import Storage
+from pipeline.storage.remote import Trouble
 from pipeline.storage.urls import Entry, redact
 from pipeline.training.base_model import HUB_ID
 from pipeline.training.hub_files import download
@@ -74,16 +75,24 @@ def fetch_url(url: str, cache: Path) -> Path:
     say(f"Fetching the adapter {redact(url)} ...")
     try:
         with Storage(cache=cache / "objects") as storage:
-            for name in FILES:
-                address = f"{place}/{name}"
-                if name in NEEDED or storage.exists(address):
-                    _fetch(storage, address, temporary / name)
+            denied = [
+                name for name in FILES if not _take(storage, f"{place}/{name}", temporary / name)
+            ]
+        if denied:
+            warn(
+                f"{redact(place)} denies access to {', '.join(denied)}, as some stores do for what "
+                "they do not have: the adapter is used without."
+            )
         _look_into(temporary, redact(url))
         content = [[path.name, sha256_file(path)] for path in sorted(temporary.iterdir())]
         final = adapters / fingerprint(content)[:16]
         if not final.is_dir():
             temporary.chmod(0o755)
-            temporary.rename(final)
+            try:
+                temporary.rename(final)
+            except OSError:  # another process may have been faster
+                if not final.is_dir():
+                    raise
         return final
     except OSError as error:
         if is_disk_full(error):
@@ -93,8 +102,26 @@ def fetch_url(url: str, cache: Path) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _take(storage: Storage, address: str, path: Path) -> bool:
+    """Fetch a file if it is there. False if that cannot be known, as access to it is denied: S3
+    says so of what is missing, where not everybody may list it."""
+    if path.name not in NEEDED:
+        try:
+            if not storage.exists(address):
+                return True
+        except Trouble as trouble:
+            if not trouble.denied:
+                raise
+            return False
+    _fetch(storage, address, path)
+    return True
+
+
 def _fetch(storage: Storage, address: str, path: Path) -> None:
-    (entry,) = storage.expand(address)
+    found = storage.expand(address)
+    if len(found) != 1 or not found[0].url.endswith(f"/{path.name}"):
+        raise PipelineError(f"{redact(address)} is a folder, not a file.")
+    entry = found[0]
     if path.name == ADAPTER:
         _check_room(entry, path)
         link_or_copy(storage.local_copy(entry), path)

@@ -38,7 +38,7 @@ from pipeline.workspace import STAGES, Workspace
 Kind = Literal["run", "checkpoint", "folder", "hub", "url"]
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
-ELSEWHERE = "Name the base model with --base-model."
+ELSEWHERE = "Name the base model with --adapter-base."
 
 Named = tuple[str, str | None]  # a base model and its revision, as `resolve_base_model` takes them
 

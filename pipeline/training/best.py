@@ -25,6 +25,8 @@ WEIGHTS = "weights.safetensors"
 MARKER = "best.json"
 PREFIX = "best-"  # of the same files in a checkpoint
 _NAME = re.compile(r"step-\d+-[0-9a-f]{8}")
+_OTHER = "Go on from another checkpoint with --resume PATH, or start anew with --resume never."
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Best:
@@ -141,13 +143,16 @@ class Best:
 def take_from(checkpoint: Path, folder: Path) -> None:
     """Make `folder` hold the best weights that a checkpoint has, and no others.
 
-    A run that goes on from there has not seen any later ones.
+    A run that goes on from there has not seen any later ones. What the checkpoint says of them may
+    come from a remote, so it is not trusted: raises PipelineError if it makes no sense.
     """
     shutil.rmtree(folder, ignore_errors=True)
     marker = checkpoint / f"{PREFIX}{MARKER}"
     if not marker.is_file():
         return
-    values = json.loads(marker.read_text("utf-8"))
+    if not (checkpoint / f"{PREFIX}{WEIGHTS}").is_file():
+        raise _damaged(marker, _OTHER)
+    values = _read_marker(checkpoint, marker.name, _OTHER)
     place = folder / f"step-{values['step']:08d}-{values['sha256'][:8]}"
     place.mkdir(parents=True)
     for name in (WEIGHTS, MARKER):
@@ -174,21 +179,21 @@ def _shapes(tensors: "dict[str, torch.Tensor]") -> dict[str, Any]:
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
 
 
-def _read_marker(place: Path) -> dict[str, Any]:
-    path = place / MARKER
+def _read_marker(place: Path, name: str = MARKER, hint: str | None = None) -> dict[str, Any]:
+    path = place / name
     try:
         marker = json.loads(path.read_text("utf-8"))
         step, bits, digest = marker["step"], marker["bits_per_byte"], marker["sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path) from error
-    is_sound = type(step) is int and type(bits) is float and math.isfinite(bits)
-    if not is_sound or not isinstance(digest, str):
-        raise _damaged(path)
+        raise _damaged(path, hint) from error
+    is_sound = type(step) is int and step >= 0 and type(bits) is float and math.isfinite(bits)
+    if not is_sound or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        raise _damaged(path, hint)
     return {"step": step, "bits_per_byte": bits, "sha256": digest}
 
 
-def _damaged(path: Path) -> PipelineError:
+def _damaged(path: Path, hint: str | None = None) -> PipelineError:
     return PipelineError(
         f"The best weights of the run are damaged: {path} is not what was saved.",
-        f"Delete {path.parent.parent} and train again.",
+        hint or f"Delete {path.parent.parent} and train again.",
     )

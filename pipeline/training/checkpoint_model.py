@@ -233,7 +233,7 @@ def save_checkpoint(
         raise PipelineError(
             f"The checkpoint {place} was trained on the base model {str(wanted)[:120]!r}, and not"
             f" on {base_identity(base)!r}.",
-            "Give that one with --base-model.",
+            "Give that one with --adapter-base.",
         )
     extended = extend_tokenizer(base.path, settings.extra_tokens, tokenizers)
     tokenizer = load_tokenizer(extended.path)
@@ -250,7 +250,7 @@ def save_checkpoint(
         raise PipelineError(
             f"The checkpoint {place} does not fit the base model in {base.path}:"
             f" {reason_of(error)}.",
-            "Give the base model that it was trained on, with --base-model.",
+            "Give the base model that it was trained on, with --adapter-base.",
         ) from error
     return settings
 

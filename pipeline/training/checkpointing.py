@@ -31,6 +31,7 @@ ASIDE = "set-aside-"
 GIVEN_UP = "GIVEN_UP"  # a file in the folder of a run that somebody started anew beside
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 METRICS = "metrics.jsonl"
+_LONGER = "Make it longer, or start anew with --resume never."
 METRICS_FILES = (METRICS, "evaluations.jsonl")
 
 
@@ -114,12 +115,13 @@ class RunCheckpoints:
             raise UsageError(
                 f"{self.found.path} is of step {self.found.step}, and the run is to have "
                 f"{self.steps}.",
-                "Make it longer, or start anew with --resume never.",
+                _LONGER,
             )
         if self.found and not self.scores_anew:
             take_from(self.found.path, self.best)
         else:
             shutil.rmtree(self.best, ignore_errors=True)
+        (self.folder / GIVEN_UP).unlink(missing_ok=True)  # somebody goes on with it after all
         done = self.found.step if self.found else 0
         self.last = self.found
         self.saver = Saver(self.policy, self.steps, done, self.clock())
@@ -306,11 +308,12 @@ class RunCheckpoints:
         if fitting:
             return max(fitting, key=lambda other: other.step)
         for other, changes in others:
+            is_longer = allow_changed and changes.harmless  # else it would fit
             if _is_unfinished(other):
                 raise UsageError(
                     f"{other.path} is of a run that is not finished, with other settings: "
                     f"{changes}.",
-                    changes.way_out,
+                    _LONGER if is_longer else changes.way_out,
                 )
             if changes.grew and changes.harmless and not allow_changed:
                 say(
@@ -319,7 +322,8 @@ class RunCheckpoints:
                 )
         if allow_changed and others:
             other, changes = max(others, key=lambda found: found[0].saved)
-            warn(f"Nothing to go on from: {other.path} differs in more, {changes}.")
+            why = "is of a later step" if changes.harmless else "differs in more"
+            warn(f"Nothing to go on from: {other.path} {why}, {changes}.")
         return None
 
     def _others(self) -> Iterator[Checkpoint]:

@@ -49,6 +49,12 @@ class Changes:
     @property
     def way_out(self) -> str:
         """What to do where they are refused."""
+        if self.grew and not self.harmless:
+            names = ", ".join(name for name in self.told if name not in HARMLESS | GROWN)
+            return (
+                f"To go on with it, set {names} as before and add --allow-changed; to start anew, "
+                "--resume never."
+            )
         if SEGMENTS in self and not self.harmless:
             return (
                 "A series may only grow at its end. Which of its texts are held out may change as "

@@ -247,7 +247,8 @@ def _trainer_class(session: _Session, fast_loss: FastLoss | None) -> Any:
             session.save(
                 Progress(
                     step, sequences, tokens, self.positions, monitor.seconds,
-                    cursor.as_dict() if cursor else None,
+                    cursor.as_dict() if cursor else None, monitor.scoring_seconds,
+                    monitor.total_seconds,
                 )
             )  # fmt: skip
 

@@ -35,6 +35,7 @@ from pipeline.training.metrics import (
 from pipeline.training.profiler import profiling
 from pipeline.training.reporters import Reporter
 from pipeline.training.run_log import TRAIN_LOG, redact, run_log
+from pipeline.training.run_state import Progress
 from pipeline.training.summary import Summary
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ class Monitor:
             is left out and the scale lowered, as it must be at first. Else that ends the run.
         profile_steps: so many steps are recorded with torch's profiler.
         keep_best: the run ends with the weights that scored best, not with the last ones.
-        done, done_seconds: steps of earlier sessions of this run, and seconds of training; what
-            they logged is in the folder's metrics.jsonl already.
+        done: how far earlier sessions of this run have come, with their seconds; what they logged
+            is in the folder's metrics.jsonl already.
 
     Attributes:
         last_good: where the last good weights are, for the message that ends a broken run.
@@ -88,8 +89,7 @@ class Monitor:
         skips_overflows: bool = False,
         profile_steps: int = 0,
         keep_best: bool = False,
-        done: int = 0,
-        done_seconds: float = 0.0,
+        done: Progress | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.last_good: str | None = None
@@ -104,15 +104,17 @@ class Monitor:
         self._skips_overflows = skips_overflows
         self._profile_steps = profile_steps
         self._keep_best = keep_best
-        self._done, self._done_seconds = done, done_seconds
+        self._before = done or Progress()
+        self._done = self._before.step
         self._clock = clock
         self._memory = MemoryMeter(cuda=cuda)
         self._memory_before = 0
         self._spikes = SpikeWatch()
         self._overflows = 0
-        self._entered = self._began = clock()
+        self._entered = self._began = clock()  # as if there had been no other session
         self._away = 0.0  # seconds of evaluations since training began
-        self._scoring = 0.0  # seconds of all evaluations
+        self._scoring = self._before.scoring_seconds  # of all evaluations
+        self._unlisted = 0.0  # seconds of those whose scores no longer hold
         self._waited = 0.0
         self._trained = 0.0  # seconds of training at the last step
         self._step = 0
@@ -123,7 +125,8 @@ class Monitor:
         self._profile_step: Callable[[], None] = lambda: None
 
     def __enter__(self) -> "Monitor":
-        self._entered = self._began = self._clock()
+        self._began = self._clock()
+        self._entered = self._began - self._before.total_seconds
         self._folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(run_log(self._folder / TRAIN_LOG, self._settings))
@@ -131,6 +134,7 @@ class Monitor:
             if self._done:
                 self.points, self.held_out = read_metrics(path), read_held_out(path)
                 self._waited = self.points[-1].waited if self.points else 0.0
+                self._unlisted = 0.0 if self.held_out else self._scoring
             mode = "a" if self._done else "w"
             self._file = stack.enter_context(path.open(mode, encoding="utf-8"))
             for reporter in self._reporters:
@@ -162,8 +166,8 @@ class Monitor:
         self._write(
             {"step": self._done, "start": {k: v for k, v in start.items() if v is not None}}
         )
-        self._began, self._away = self._clock() - self._done_seconds, 0.0
-        self._trained = self._done_seconds
+        self._began, self._away = self._clock() - self._before.seconds, 0.0
+        self._trained = self._before.seconds
         self._step = self._done
         self._advance(self._done)
         self._pace.append((self._done, self._trained))
@@ -244,13 +248,13 @@ class Monitor:
         self._report(score.step, {f"{HELD_OUT}/{name}": value for name, value in values.items()})
 
     def summary(self, *, tokens: int, positions: int) -> Summary:
-        """What the run came to so far.
+        """What the run came to so far, with its earlier sessions as far as they were saved.
 
         Args:
             tokens: trained on; one that was seen twice counts twice.
             positions: the same with padding.
         """
-        total = self._clock() - self._entered
+        total = self.total_seconds
         rate = tokens / max(self._trained, 1e-9)
         return Summary(
             steps=self._step,
@@ -262,7 +266,7 @@ class Monitor:
             tokens_per_second=rate,
             waited_seconds=self._waited,
             memory_before=self._memory_before,
-            peak_memory=self._memory.peak(),
+            peak_memory=max(self._memory.peak(), *(point.memory or 0 for point in self.points), 0),
             mfu=self._mfu(rate),
             price_per_hour=self._price,
             money=None if self._price is None else self._price * total / 3600,
@@ -275,6 +279,16 @@ class Monitor:
         """Seconds of training so far, those of earlier sessions too."""
         return self._trained
 
+    @property
+    def scoring_seconds(self) -> float:
+        """Seconds of evaluations so far, those of earlier sessions too."""
+        return self._scoring
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of everything so far, those of earlier sessions too."""
+        return self._clock() - self._entered
+
     def _seconds(self) -> float:
         return self._clock() - self._began - self._away
 
@@ -284,7 +298,8 @@ class Monitor:
         training = (end - start) / max(last - first, 1) * (self._steps - step)
         done = [score for score in self.held_out if score.step]
         to_come = max(0, self._evaluations - len(done))
-        each = self._scoring / len(self.held_out) if self.held_out else 0.0
+        listed = self._scoring - self._unlisted
+        each = listed / len(self.held_out) if self.held_out else 0.0
         return training + to_come * each
 
     def _mfu(self, rate: float) -> float | None:

@@ -18,11 +18,15 @@ def draw_order(n: int, total: int, seed: int) -> list[int]:
     order: list[int] = []
     epoch = 0
     while len(order) < total:
-        one_pass = list(range(n))
-        random.Random(f"{seed}/{epoch}").shuffle(one_pass)
-        order += one_pass
+        order += _one_pass(n, epoch, seed)
         epoch += 1
     return order[:total]
+
+
+def _one_pass(n: int, epoch: int, seed: int) -> list[int]:
+    numbers = list(range(n))
+    random.Random(f"{seed}/{epoch}").shuffle(numbers)
+    return numbers
 
 
 def segment_order(segments: Sequence[Sequence[int]], total: int, seed: int) -> list[int]:
@@ -39,7 +43,6 @@ def segment_order(segments: Sequence[Sequence[int]], total: int, seed: int) -> l
     epoch = 0
     while len(order) < total:
         for numbers in segments:
-            n = len(numbers)
-            order += [numbers[i] for i in draw_order(n, (epoch + 1) * n, seed)[epoch * n :]]
+            order += [numbers[i] for i in _one_pass(len(numbers), epoch, seed)]
         epoch += 1
     return order[:total]

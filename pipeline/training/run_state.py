@@ -26,8 +26,9 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: optimizer steps, sequences of its order, tokens, positions, seconds
-    of training (over all its sessions), and of a series the segment (see `segments.Cursor`)."""
+    """How far a run has come: optimizer steps, sequences of its order, tokens, positions, and of a
+    series the segment (see `segments.Cursor`). Seconds are those of all its sessions: `seconds` of
+    training, those of scoring, and the total from the loading of the model on."""
 
     step: int = 0
     sequences: int = 0
@@ -35,6 +36,8 @@ class Progress:
     positions: int = 0
     seconds: float = 0.0
     cursor: Mapping[str, Any] | None = None
+    scoring_seconds: float = 0.0
+    total_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,13 @@ def save_state(folder: Path, parts: Parts, progress: Progress) -> None:
 
 def load_progress(folder: Path) -> Progress:
     """How far the run had come whose state is in `folder`. Raises PipelineError."""
-    return Progress(**_read(folder)["progress"])
+    try:
+        return Progress(**_read(folder)["progress"])
+    except (KeyError, TypeError) as error:
+        raise PipelineError(
+            f"{folder / STATE} does not say how far the run had come.",
+            "Was it made by another version? --resume never starts anew.",
+        ) from error
 
 
 def load_state(folder: Path, parts: Parts) -> Progress:

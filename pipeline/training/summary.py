@@ -17,7 +17,7 @@ class Summary:
     positions: int  # the same with padding
     seconds: float  # of training alone
     scoring_seconds: float
-    total_seconds: float  # everything, from the loading of the model on
+    total_seconds: float  # everything, from the loading of the model on, in all sessions
     tokens_per_second: float  # of training alone
     waited_seconds: float  # of training, for data
     memory_before: int  # bytes, when training began

@@ -236,7 +236,7 @@ def _monitor(run: Prepared, folder: Path, saves: RunCheckpoints | None) -> Monit
         evaluations=math.ceil(run.length.steps / every) if every else 1,
         cuda=run.machine.cuda, skips_overflows=run.precision.name == "float16",
         profile_steps=settings.profile_steps, keep_best=settings.keep_best,
-        done=done.step if done else 0, done_seconds=done.seconds if done else 0.0,
+        done=done,
     )  # fmt: skip
 
 

@@ -91,6 +91,10 @@ def test_a_base_model_that_is_not_on_the_hub_is_named_in_the_text_alone() -> Non
     assert "base_model_relation" not in data
     assert data["license"] == "unknown"
     assert "my-llama, fine-tuned" in text
+    assert "local directory" not in text
+    unpacked = {"name": "ada/base", "source": "base.Q4_1.gguf, dequantized"}
+    text = model_card(told(proof=PROOF | {"base_model": unpacked}))
+    assert "training began with: base.Q4_1.gguf, dequantized." in text
     new = EVALUATION | {"settings": {"from_scratch": "abc", "method": "lora"}}
     text = model_card(told(evaluation=new))
     assert "trained from nothing" in text
@@ -115,6 +119,11 @@ def test_scores_of_all_models_stand_in_one_table() -> None:
     quick = model_card(told(proof=PROOF | {"text": {"whole": False, "bytes": 400}}))
     assert "All on the same" not in quick
     assert "the others on 400 bytes of it" in quick
+    metrics = yaml.safe_load(quick.split("\n---\n")[0])["model-index"][0]["results"][0]["metrics"]
+    assert [one["name"] for one in metrics] == [
+        "Bits per byte (trained model)",
+        f"Bits per byte ({GGUF}) on 400 bytes of it", f"Bits per byte ({SMALL}) on 400 bytes of it",
+    ]  # fmt: skip
 
 
 def test_a_proof_is_told_whatever_it_holds_and_its_lack_is_said() -> None:
@@ -133,6 +142,34 @@ def test_a_proof_is_told_whatever_it_holds_and_its_lack_is_said() -> None:
     text = model_card(told(proof=PROOF | {"proof": "none"}))
     assert "> **Unproven.**" in text.split("\n## ")[0]
     assert "**Unproven**" in section(text, "Proof")
+
+
+def test_what_stage_7_checked_is_told_in_words_and_a_fact_is_no_verdict() -> None:
+    checks = {
+        "token_ids": {"equal": True, "texts": 222, "bytes": 200071, "tokens": 79947,
+                      "differences": 0, "unnormalised": 0, "first": None},
+        "special_tokens": {"equal": True, "bos": 1, "eos": 2, "pad": None, "adds_bos": False,
+                           "adds_eos": False},
+        "ends": {"places": 2, "merged_model_ends": 1, "gguf_ends": 1, "probability": 0.25,
+                 "stops_by_itself": True},
+        "of_another_version": {"passed": True, "adds": False, "first": None},
+    }  # fmt: skip
+    merging = {"kl": 4.1e-05, "kl_max": 0.0009, "top1": 0.998, "furthest_logit": 0.2774}
+    files = {GGUF: {"bits_per_byte": 1.26, "checks": checks}}
+    whole = {"merged_model_is_the_trained_one": merging}
+    text = model_card(told(proof=PROOF | {"checks": whole, "files": files}))
+    assert [result for _, result in rows(text, "Proof")[2:]] == [
+        "mean KL 4.1e-05 nats per token (0.0009 at the most), same next token 99.80%, "
+        "furthest logit 0.277",
+        "passed: 222 texts (200,071 bytes, 79,947 tokens) split as in training, 0 otherwise",
+        "passed: ids as in training (bos 1, eos 2, pad none); put around texts: bos no, eos no",
+        "at 2 ends of held-out texts this file ends 1 times, the merged model 1; mean probability "
+        "of the end 0.25; writing stops there: yes",
+        "passed; adds no",
+    ]
+    left = {"merged_model_is_the_trained_one": {"left_out": "a quick proof"}}
+    quick = model_card(told(proof=PROOF | {"checks": left}))
+    assert rows(quick, "Proof")[2][1] == "not compared: a quick proof"
 
 
 def test_books_samples_and_what_they_copied_are_shown() -> None:
@@ -171,7 +208,18 @@ def test_each_way_to_run_it_is_shown_only_where_it_works() -> None:
     run = section(model_card(told(files=files, modelfile=None)), "Run it")
     assert 'PeftModel.from_pretrained(base, "your-name/your-model", subfolder="adapter")' in run
     assert 'from_pretrained("your-name/your-model", subfolder="merged")' in run
+    assert 'AutoModelForCausalLM.from_pretrained("ada/base", revision="0123abc")' in run
     assert "ollama" not in run
+    assert "base_changes" not in run
+    files = {GGUF: 1, "adapter/adapter_config.json": 1, "adapter/base_changes.json": 1}
+    run = section(model_card(told(files=files, revision="v2")), "Run it")
+    code = run.split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert (
+        'hf_hub_download("your-name/your-model", "adapter/base_changes.json", revision="v2")'
+        in code
+    )
+    assert 'from_pretrained("ada/base", revision="0123abc", config=config)' in code
 
 
 def test_a_model_of_chats_shows_its_template_whatever_is_in_it() -> None:
@@ -188,6 +236,12 @@ def test_old_records_and_empty_ones_make_a_card_all_the_same() -> None:
     assert ModelCard(text).data["license"] == "unknown"
     text = model_card(told(books=(), dataset="roneneldan/TinyStories"))
     assert "the dataset roneneldan/TinyStories" in section(text, "The books")
+
+
+def test_scores_of_another_text_than_the_held_out_one_are_no_results_of_the_model() -> None:
+    text = model_card(told(proof=PROOF | {"text": {"held_out": False, "whole": False, "bytes": 9}}))
+    assert "There was no held-out text: these are scores of 9 bytes" in section(text, "Scores")
+    assert "model-index" not in ModelCard(text).data.to_dict()
 
 
 @settings(deadline=None, max_examples=25)

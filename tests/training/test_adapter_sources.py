@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.training.adapter_fetch import FILES, fetch_url
+from pipeline.training.adapter_fetch import FILES, NEEDED, fetch_url
 from pipeline.training.adapter_sources import base_for, find_source, hub_name
 from pipeline.training.base_model import BaseModel
 from pipeline.workspace import Workspace
@@ -129,6 +129,34 @@ def test_what_a_url_gives_is_looked_into(
     with pytest.raises(PipelineError, match=why):
         fetch_url(f"{url}/a", tmp_path / "cache")
     assert not list((tmp_path / "cache" / "adapters").iterdir()), "nothing stays"
+
+
+def test_a_store_that_denies_what_it_does_not_have_gives_the_rest(
+    tmp_path: Path,
+    site: tuple[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def deny(handler: Any, code: int, *_: Any) -> None:
+        handler.send_response(403)
+        handler.end_headers()
+
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "send_error", deny)
+    url, folder = site
+    adapter_in(folder / "a", "gpt2")
+    assert {path.name for path in fetch_url(f"{url}/a", tmp_path).iterdir()} == set(NEEDED)
+    assert "denies access to base_changes.json, tokenizer.json" in capfd.readouterr().err
+    (folder / "a" / "adapter_model.safetensors").unlink()
+    with pytest.raises(PipelineError, match=r"adapter_model\.safetensors is denied"):
+        fetch_url(f"{url}/a", tmp_path)
+
+
+def test_a_folder_that_is_called_as_a_file_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "adapter_config.json" / name).mkdir(parents=True)
+        (tmp_path / "adapter_config.json" / name / "c.json").write_text("{}")
+    with pytest.raises(PipelineError, match=r"adapter_config\.json is a folder"):
+        fetch_url(f"file://{tmp_path}", tmp_path / "cache")
 
 
 def test_a_large_file_beside_the_weights_is_not_taken(

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from pipeline.errors import PipelineError
 from pipeline.scoring.bits import Score
 from pipeline.training.base_model import BaseModel
-from pipeline.training.best import MARKER, WEIGHTS, Best
+from pipeline.training.best import MARKER, PREFIX, WEIGHTS, Best, take_from
 from pipeline.training.evaluation import Evaluation
 from tests.chain import ROOT, environment
 from tests.tiny_models import tiny_llama
@@ -220,3 +220,26 @@ def test_killed_at_any_moment_the_best_so_far_is_there(tmp_path: Path) -> None:
     assert best.step is not None
     assert best.step > 0
     best.restore(torch.nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        {"step": 1, "bits_per_byte": 1.0, "sha256": "/../../x"},
+        {"step": "1", "bits_per_byte": 1.0, "sha256": "0" * 64},
+        {"step": -1, "bits_per_byte": 1.0, "sha256": "0" * 64},
+        {"step": 1},
+    ],
+)
+def test_what_a_checkpoint_from_elsewhere_says_of_its_best_weights_is_not_trusted(
+    tmp_path: Path, marker: dict[str, Any]
+) -> None:
+    checkpoint, run = tmp_path / "step-00000001", tmp_path / "run"
+    checkpoint.mkdir()
+    (checkpoint / f"{PREFIX}{WEIGHTS}").write_bytes(b"x")
+    (checkpoint / f"{PREFIX}{MARKER}").write_text(json.dumps(marker))
+    with pytest.raises(PipelineError, match="not what was saved") as error:
+        take_from(checkpoint, run / "best")
+    assert "--resume never" in str(error.value.hint)
+    assert not run.exists()
+    assert sorted(path.name for path in tmp_path.rglob(WEIGHTS)) == []

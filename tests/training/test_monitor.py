@@ -17,6 +17,7 @@ from pipeline.training.evaluation import Evaluation
 from pipeline.training.metrics import HeldOut, read_held_out, read_metrics
 from pipeline.training.monitor import METRICS, Monitor
 from pipeline.training.run_log import TRAIN_LOG
+from pipeline.training.run_state import Progress
 
 
 class Clock:
@@ -199,6 +200,41 @@ def test_the_summary_tells_time_speed_memory_scores_and_money(tmp_path: Path) ->
         "Cost: 0.5000 for 12 min 00 s at 2.50 an hour.",
     ]
     assert json.loads(json.dumps(summary.as_dict()))["money"] == 0.5
+
+
+def test_a_run_that_goes_on_counts_the_seconds_money_and_memory_of_its_earlier_sessions(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    with Monitor(tmp_path, 4, price_per_hour=3600, clock=clock) as monitor:
+        clock.pass_by(60)
+        monitor.evaluated(evaluation(0, seconds=20))
+        monitor.begin()
+        for step in (1, 2):
+            clock.pass_by(5)
+            monitor.step_done(step)
+            monitor.log(step, record(), tokens=1000 * step)
+        done = Progress(
+            step=2, tokens=2000, seconds=monitor.seconds, scoring_seconds=monitor.scoring_seconds,
+            total_seconds=monitor.total_seconds,
+        )  # fmt: skip
+    rows = lines(tmp_path)
+    peak = 10**15
+    rows[-1]["memory"] = peak
+    (tmp_path / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    clock.pass_by(100_000)  # nobody pays for the time between two sessions
+    with Monitor(tmp_path, 4, price_per_hour=3600, done=done, clock=clock) as monitor:
+        clock.pass_by(30)
+        monitor.begin()
+        for step in (3, 4):
+            clock.pass_by(5)
+            monitor.step_done(step)
+        monitor.evaluated(evaluation(4, seconds=10))
+        clock.pass_by(10)
+        summary = monitor.summary(tokens=4000, positions=4000)
+    assert (summary.seconds, summary.scoring_seconds, summary.total_seconds) == (20, 30, 70 + 50)
+    assert summary.money == 120
+    assert summary.peak_memory == peak
 
 
 def test_where_the_best_weights_are_kept_the_summary_gives_their_score(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline.errors import PipelineError, Stopped, UsageError
 from pipeline.scoring import bits
 from pipeline.training import checkpoints, evaluation
 from pipeline.training.base_model import BaseModel
+from pipeline.training.checkpointing import GIVEN_UP
 from pipeline.training.metrics import read_held_out, read_metrics
 from pipeline.training.requests import STOP
 from pipeline.training.trainer import TrainResult, TrainSettings, train
@@ -117,6 +118,10 @@ def test_another_run_is_refused_with_what_differs(base: BaseModel, tmp_path: Pat
         run(base, tmp_path, other, resume=str(given))
     with pytest.raises(PipelineError, match=r"--resume .*nowhere: "):
         run(base, tmp_path, SETTINGS, resume=str(tmp_path / "nowhere"))
+    assert (first / GIVEN_UP).exists()
+    with pytest.raises(Stopped, match="after step 4 of"):
+        run(base, tmp_path, dataclasses.replace(SETTINGS, steps_per_round=2))
+    assert not (first / GIVEN_UP).exists(), "somebody goes on with it"
 
 
 def test_a_run_may_be_made_longer_where_that_is_allowed(base: BaseModel, tmp_path: Path) -> None:
@@ -130,6 +135,24 @@ def test_a_run_may_be_made_longer_where_that_is_allowed(base: BaseModel, tmp_pat
             base, tmp_path / "other", dataclasses.replace(short, max_steps=3),
             resume=str(newest_of(tmp_path, 4)), allow_changed=True,
         )  # fmt: skip
+
+
+def test_a_run_is_not_made_shorter_than_what_is_done_of_it(
+    base: BaseModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    longer = dataclasses.replace(SETTINGS, epochs=None, max_steps=4, eval_every=0)
+    shorter = dataclasses.replace(longer, max_steps=2)
+    with pytest.raises(Stopped):
+        run(base, tmp_path, dataclasses.replace(longer, steps_per_round=3))
+    with pytest.raises(UsageError, match="max_steps 4, now 2") as error:
+        run(base, tmp_path, shorter)
+    assert "--allow-changed" in str(error.value.hint)
+    with pytest.raises(UsageError, match="max_steps 4, now 2") as error:
+        run(base, tmp_path, shorter, allow_changed=True)
+    assert error.value.hint == "Make it longer, or start anew with --resume never."
+    run(base, tmp_path, longer)
+    run(base, tmp_path, shorter, allow_changed=True)
+    assert "is of a later step, max_steps 4, now 2." in capfd.readouterr().err
 
 
 def newest_of(place: Path, step: int) -> Path:

@@ -133,3 +133,12 @@ def test_a_damaged_state_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / STATE).write_text("{")
     with pytest.raises(PipelineError, match="cannot be read"):
         load_progress(tmp_path)
+
+
+@pytest.mark.parametrize("state", ["{}", '{"progress": {"stepp": 1}}', '{"progress": 3}', "[]"])
+def test_a_state_that_does_not_say_how_far_the_run_came_is_one_sentence(
+    tmp_path: Path, state: str
+) -> None:
+    (tmp_path / "state.json").write_text(state)
+    with pytest.raises(PipelineError, match="does not say how far the run had come"):
+        load_progress(tmp_path)

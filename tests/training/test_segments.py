@@ -23,7 +23,7 @@ from pipeline.training.base_model import BaseModel
 from pipeline.training.checkpointing import RunCheckpoints
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.data import Sample
-from pipeline.training.identity import compare, growth
+from pipeline.training.identity import Changes, compare, growth
 from pipeline.training.metrics import read_metrics
 from pipeline.training.save_policy import make_policy
 from pipeline.training.segments import (
@@ -219,6 +219,11 @@ def test_a_second_pass_leaves_no_room_for_a_new_segment(tmp_path: Path) -> None:
         assert ("before what the run has read again" in str(changes)) is not harmless
         assert ("--allow-changed" in changes.way_out) is harmless
     assert not compare(Checkpoint(tmp_path, 1, 0, {"identity": now}, ""), now)
+
+
+def test_where_a_series_has_grown_and_more_is_other_the_way_out_names_that() -> None:
+    changes = Changes({"segments": "", "held_out": "", "seed": "", "epochs": ""}, True, False)
+    assert changes.way_out.startswith("To go on with it, set seed as before and add --allow-")
 
 
 def test_a_finished_run_is_only_gone_on_with_where_that_is_allowed(
