@@ -238,11 +238,7 @@ def report(run: StageRun, url: str | None) -> None:
     size = sum(path.stat().st_size for path in run.directory.rglob("*") if path.is_file())
     run.report(
         f"{run.counts['files']} files, {size / 1e6:,.0f} MB in {run.directory}, "
-        + (
-            f"pushed to {url}"
-            if url
-            else "not pushed (`publish --repo-id user/name` does that)"
-        )
+        + (f"pushed to {url}" if url else "not pushed (`publish --repo-id user/name` does that)")
     )
 
 
