@@ -13,7 +13,7 @@ demo: setup
 
 # Two processes, each with one thread: compute threads that wait for one another would take longer.
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # 40 runs that are killed, damaged and refused by their remote until they end: about half an hour.
 chaos: setup

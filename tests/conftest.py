@@ -21,6 +21,12 @@ SHARED_BOOKS = Path(__file__).resolve().parents[1].parent / "shared" / "books"
 NO_SHARED_BOOKS = "shared/books is not beside the repository"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: a long one that begins last would run alone in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def shared_books() -> Path:
     """The folder of real Project Gutenberg files; tests that need it are skipped without it."""
