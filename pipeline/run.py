@@ -142,6 +142,8 @@ class StageRun(Outputs):
             if not self.overwrites_edited:
                 say(f"{self.directory / name} was edited by hand: kept.")
         if self.is_fresh or self._is_kept_whole():
+            if self.is_fresh:  # of a run that was killed when its record said all already
+                (self.directory / JOURNAL).unlink(missing_ok=True)
             self.is_fresh = True
             self.counts = dict(self._before.counts) if self._before else {}
             yield self

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from pipeline.files import read_json_object
 from pipeline.records import Record
 from pipeline.workspace import STAGES, Condition, Workspace
 
@@ -76,9 +78,19 @@ def unfinished_run(workspace: Workspace) -> str | None:
         return None
     return (
         f"Training: {newest.step:,} of {steps:,} steps are done and saved ({when(newest.saved)}, "
-        f"{newest.path}){segment_of(newest.about.get('cursor'))}; the same command goes on with "
-        f"the other {steps - newest.step:,}."
+        f"{newest.path}){segment_of(newest.about.get('cursor'))}{copy_of(newest.path.parent)}; the "
+        f"same command goes on with the other {steps - newest.step:,}."
     )
+
+
+def copy_of(run: Path) -> str:
+    """Which checkpoint of a run arrived elsewhere last, where and when; nothing if none did."""
+    from pipeline.training.checkpointing import COPIED
+
+    match read_json_object(run / COPIED) if (run / COPIED).is_file() else {}:
+        case {"step": int(step), "url": str(url), "at": str(at)}:
+            return f", that of step {step:,} copied to {url} ({when(at)})"
+    return ""
 
 
 def segment_of(cursor: Any) -> str:

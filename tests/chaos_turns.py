@@ -5,12 +5,14 @@ B ended, and falls asleep in an upload; B goes on meanwhile. A wakes up: whateve
 nothing of B's is changed. B ends the run, with the weights of the straight one.
 """
 
+import json
 import os
 import random
 import signal
 from pathlib import Path
 from typing import Any
 
+from pipeline.training.checkpointing import COPIED
 from pipeline.training.checkpoints import COMPLETE
 from tests.chaos_moments import Strike
 from tests.chaos_s3 import objects
@@ -94,6 +96,8 @@ def play_turns(work: Path, inputs: Inputs, straight: dict[str, Any], s3: str) ->
     # What was under way when it fell asleep may have arrived, but makes no checkpoint.
     marked = [name for name in after.keys() - before.keys() if name.endswith(COMPLETE)]
     _check(not marked, f"A wrote {marked} although B owns the run")
+    notes = [json.loads(path.read_text()) for path in turns.data("b").rglob(COPIED)]
+    _check([n["step"] for n in notes] == [_last(b, "arrived")], f"B noted as copied: {notes}")
     b = turns.play(turns.plan("b"), 0)
     _check(outcome(turns.data("b")) == straight, "B's end is not the straight run's")
     return (

@@ -4,10 +4,12 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pipeline.files import write_json
 from pipeline.status import size, survey, table, unfinished_run, when, why
 from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import preprocess
 from pipeline.step3_chunk import chunk
+from pipeline.training.checkpointing import COPIED
 from pipeline.training.checkpoints import write
 from pipeline.workspace import Condition, Workspace
 
@@ -71,6 +73,11 @@ def test_a_training_that_was_stopped_says_how_far_it_is(tmp_path: Path) -> None:
     assert said is not None
     assert said.startswith("Training: 120 of 500 steps are done and saved (")
     assert said.endswith("step-00000120); the same command goes on with the other 380.")
+    copy = {"step": 90, "url": "s3://bucket/run", "at": datetime.now(UTC).isoformat()}
+    write_json(folder / COPIED, copy)
+    said = unfinished_run(workspace)
+    assert said is not None
+    assert ", that of step 90 copied to s3://bucket/run (" in said
     write(folder, 500, lambda path: (path / "state.json").write_text("{}"), {"steps": 500})
     assert unfinished_run(workspace) is None
 

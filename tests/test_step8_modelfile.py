@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.export.llama import Completion
 from pipeline.step8_modelfile import modelfile
 from tests.export.ollama_grammar import read
 from tests.export.ollama_program import ANSWER, asked, install
+from tests.kills import contents, killed_until_it_ends
 
 PROMPT = "I was walking on the shore"
 JOINS = {
@@ -237,6 +239,23 @@ def test_an_adapter_goes_on_the_base_that_the_user_has(
     if not also_whole:
         with pytest.raises(UsageError, match=r"needs its base model, me/base, too\. Say --from"):
             modelfile(data)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_happened(
+    tmp_path: Path,
+) -> None:
+    data = proven(tmp_path / "data", adapter=ADAPTER)
+    make_gguf(data / "7_gguf" / ADAPTER["file"])
+    undisturbed = Path(shutil.copytree(data, tmp_path / "undisturbed"))
+    modelfile(undisturbed, from_model="llama3")
+    kills = killed_until_it_ends(
+        data / "8_ollama", "modelfile", "--data-dir", data, "--from", "llama3"
+    )
+    assert kills > 3
+    expected = contents(undisturbed / "8_ollama", "stage.json")
+    assert set(expected) == {"Modelfile", "sample.txt", ADAPTER["file"]}
+    assert contents(data / "8_ollama", "stage.json") == expected
 
 
 def test_a_base_is_only_for_an_adapter(tmp_path: Path) -> None:

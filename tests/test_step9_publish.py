@@ -28,6 +28,7 @@ from pipeline.step4_upload import upload
 from pipeline.step9_publish import publish
 from tests.export.conftest import save_adapter
 from tests.hub_server import TOKEN, HubServer
+from tests.kills import contents, killed_until_it_ends
 from tests.test_step4_upload import chunked
 from tests.tiny_models import tiny_llama
 
@@ -265,6 +266,21 @@ def test_a_part_that_is_not_of_the_model_in_the_ggufs_is_refused(tmp_path: Path)
     assert "| trained model | 1.7000 |" in (data / "9_model" / "README.md").read_text()
     with pytest.raises(PipelineError, match="were not made from the result of stage 6"):
         publish(data, include=["adapter"])
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_happened(
+    data: Path, tmp_path: Path
+) -> None:
+    undisturbed = Path(shutil.copytree(data, tmp_path / "undisturbed"))
+    publish(undisturbed, include=["adapter"])
+    kills = killed_until_it_ends(
+        data / "9_model", "publish", "--data-dir", data, "--include", "adapter"
+    )
+    assert kills > 3
+    expected = contents(undisturbed / "9_model", "stage.json")
+    assert {"README.md", GGUF, "adapter/adapter_model.safetensors"} <= set(expected)
+    assert contents(data / "9_model", "stage.json") == expected
 
 
 def test_included_parts_load_with_stock_libraries_and_are_made_once(

@@ -8,11 +8,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.console import megabytes, say, warn
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import fingerprint, json_lines, read_jsonl, write_bytes
+from pipeline.files import fingerprint, json_lines, read_jsonl, write_bytes, write_json
 from pipeline.training import checkpoints
 from pipeline.training.best import Best, take_from
 from pipeline.training.checkpoints import Broken, Checkpoint
@@ -28,6 +29,7 @@ from pipeline.training.settings import TrainSettings
 
 BEST = "best"
 ASIDE = "set-aside-"
+COPIED = "copied.json"  # in the folder of a run: which checkpoint arrived elsewhere last
 GIVEN_UP = "GIVEN_UP"  # a file in the folder of a run that somebody started anew beside
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 METRICS = "metrics.jsonl"
@@ -85,6 +87,14 @@ class RunCheckpoints:
     def best(self) -> Path:
         """Where its best weights lie."""
         return self.folder / BEST
+
+    def note_copy(self, step: int, url: str) -> None:
+        """Remember that the checkpoint of a step has arrived at `url`, for `pipeline status`."""
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            write_json(self.folder / COPIED, {"step": step, "url": url, "at": at})
+        except OSError as error:  # the copy is there all the same
+            warn(f"{self.folder / COPIED} was not written: {error}.")
 
     def find(self, resume: str, *, allow_changed: bool = False) -> None:
         """Look for what to go on from: "auto", the newest whole checkpoint of this very run;

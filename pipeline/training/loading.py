@@ -253,6 +253,11 @@ def _load_unsloth(base: BaseModel, settings: TrainSettings, precision: Precision
 
 def check_machine(settings: TrainSettings, machine: Machine) -> None:
     """Raise UsageError for what this machine cannot do with any model."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError(
+            "Training is one process, and several were started: each would train on everything.",
+            "Start it without accelerate or torchrun; --split-model spreads a model over GPUs.",
+        )
     bits = METHODS[settings.method].bits
     if settings.from_scratch is not None and settings.method not in ("lora", "full"):
         raise UsageError(
@@ -274,11 +279,6 @@ def check_machine(settings: TrainSettings, machine: Machine) -> None:
         raise UsageError(
             "--split-model is for models that one GPU cannot hold, and not for --from-scratch.",
             "Leave it out.",
-        )
-    if settings.split_model and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UsageError(
-            "--split-model is for one process, and several were started.",
-            "Start it without accelerate or torchrun.",
         )
 
 

@@ -46,6 +46,7 @@ class RemoteCopies:
         tries: how often a request is tried at the start, and at the end.
         timeout: seconds for each request.
         by_hand: send without becoming the owner of the run.
+        on_arrival: told the step of each checkpoint that arrived, and where (without credentials).
         sleep, jitter: for tests; what waits between tries, and a number from 0 to 1.
 
     Entering asks the remote and becomes the owner of the run. Raises PipelineError if that cannot
@@ -61,12 +62,13 @@ class RemoteCopies:
         tries: int = 5,
         timeout: float = 60.0,
         by_hand: bool = False,
+        on_arrival: Callable[[int, str], None] | None = None,
         sleep: Callable[[float], None] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._folder = remote_folder(url, timeout)
         self._keep, self._tries, self._sleep, self._jitter = keep, tries, sleep, jitter
-        self._wanted_run, self._by_hand = run, by_hand
+        self._wanted_run, self._by_hand, self._on_arrival = run, by_hand, on_arrival
         self._reader = RemoteRun(self._folder, self._persist)
         self._writer = RemoteRun(self._folder)  # of the thread; its tries are counted below
         self._state = threading.Condition()
@@ -263,6 +265,8 @@ class RemoteCopies:
             f"Copied the checkpoint of step {upload.step} to {self._folder.shown} "
             f"({megabytes(upload.sent)} sent, {duration(seconds)})"
         )
+        if self._on_arrival is not None:
+            self._on_arrival(upload.step, self._folder.shown)
         with self._state:
             if self._waiting.get(upload.step) is upload:
                 del self._waiting[upload.step]

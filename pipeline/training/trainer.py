@@ -119,6 +119,7 @@ def train(
                 copies = RemoteCopies(
                     sync_to, run=saves.run,
                     keep=lambda steps: doomed(steps, policy, best=None, last_good=None),
+                    on_arrival=saves.note_copy,
                 )  # fmt: skip
                 saves.remote = stack.enter_context(copies)
             saves.find(resume, allow_changed=allow_changed)
