@@ -15,7 +15,7 @@ demo: setup
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# 40 runs that are killed, damaged and refused by their remote until they end: about half an hour.
+# 40 runs that are killed, damaged and refused by their remote until they end: three minutes.
 chaos: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --runs 40
 
