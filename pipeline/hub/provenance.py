@@ -37,7 +37,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "overlong", "eos", "mix",
     ),
     "quantize": (
-        "quantization", "model_name", "merge_base", "proof", "max_bits_lost",
+        "quantization", "model_name", "author", "as_adapter", "adapter", "adapter_revision",
+        "adapter_base", "checkpoint", "merge_base", "proof", "max_bits_lost",
         "max_merge_divergence", "max_token_differences",
     ),
     "modelfile": (
@@ -49,7 +50,10 @@ RENAMED = {
     "acquire": {}, "preprocess": {"languages": "keep_languages"},
     "train": {"sample_prompts": "sample_prompt"}, "modelfile": {"seed": "sampling_seed"},
 }  # fmt: skip
-PLACES = {"source", "series_base", "tokenizer", "base_model", "dataset", "merge_base"}
+PLACES = {
+    "source", "series_base", "tokenizer", "base_model", "dataset", "merge_base", "adapter",
+    "adapter_base", "checkpoint",
+}  # fmt: skip
 OF_ADAPTERS = ("rank", "alpha", "rslora", "dropout", "target_modules")
 # Read from a file that the record knows by its content alone.
 FROM_FILES = {
