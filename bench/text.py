@@ -22,13 +22,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from statistics import median
 
 import psutil
 
 MEGABYTE = 1_000_000
 CHUNK = 7_000
+ROUNDS = 3
+PLAIN = "plain way"
 
 
 def repeat_books(books: list[Path], folder: Path, *, size: int = 0, count: int = 0) -> int:
@@ -110,12 +113,14 @@ def proportional(process: psutil.Process) -> int:
         return 0
 
 
-def stage(data: Path, name: str, *options: str) -> tuple[float, int]:
-    """Run a stage as a command; its seconds and its peak memory in bytes."""
+def stage(data: Path, name: str, *options: str, watch: bool = False) -> tuple[float, int]:
+    """Run a stage as a command; its seconds, and if it is watched its peak memory in bytes: to look
+    at that takes time that the stage would have."""
     command = [sys.executable, "-m", "pipeline.cli", name, "--data-dir", str(data), "--quiet"]
+    peak = [0]
     start = time.perf_counter()
     with subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL) as process:
-        with memory_of(psutil.Process(process.pid)) as peak:
+        with memory_of(psutil.Process(process.pid)) if watch else nullcontext(peak) as peak:
             code = process.wait()
         seconds = time.perf_counter() - start
     if code:
@@ -123,12 +128,13 @@ def stage(data: Path, name: str, *options: str) -> tuple[float, int]:
     return seconds, peak[0]
 
 
-def both(data: Path, *preprocess: str, jobs: int) -> tuple[float, int]:
-    """Seconds and peak memory of stages 2 and 3, from the raw texts on."""
+def both(data: Path, *preprocess: str, jobs: int, watch: bool = False) -> tuple[float, int]:
+    """Seconds, and peak memory if watched, of stages 2 and 3, from the raw texts on."""
     for made in ("2_preprocessed", "3_chunks", ".cache"):
         shutil.rmtree(data / made, ignore_errors=True)
-    clean, clean_peak = stage(data, "preprocess", "--jobs", str(jobs), *preprocess)
-    chunk, chunk_peak = stage(data, "chunk", "--jobs", str(jobs))
+    os.sync()  # what was written before is not written at the cost of this
+    clean, clean_peak = stage(data, "preprocess", "--jobs", str(jobs), *preprocess, watch=watch)
+    chunk, chunk_peak = stage(data, "chunk", "--jobs", str(jobs), watch=watch)
     return clean + chunk, max(clean_peak, chunk_peak)
 
 
@@ -139,26 +145,31 @@ def say(text: str) -> None:
 
 
 def race(books: list[Path], work: Path, megabytes: int, plain_megabytes: int) -> None:
-    """Throughputs and their ratios."""
+    """Throughputs and their ratios: medians of rounds in which all ways have their turn."""
     plain_size = repeat_books(books, work / "plain", size=plain_megabytes * MEGABYTE)
-    start = time.perf_counter()
-    plain_way(work / "plain", work / "plain.parquet")
-    plain = plain_size / MEGABYTE / (time.perf_counter() - start)
-    say(f"plain way                        {plain:8.2f} MB/s")
     data = work / "race"
-    size = repeat_books(books, data / "1_raw", size=megabytes * MEGABYTE) / MEGABYTE
-    speeds = {}
-    for name, options, jobs in (
-        ("clean, chunk", ["--duplicates", "off"], 1),
-        ("clean, duplicates, chunk", ["--duplicates", "keep"], 1),
-        ("clean, chunk, 2 processes", ["--duplicates", "off"], 2),
-    ):
-        seconds, peak = both(data, *options, jobs=jobs)
-        speeds[name] = size / seconds
-        say(f"{name:<32} {speeds[name]:8.2f} MB/s, {peak / MEGABYTE:5.0f} MB of memory")
-    one, found, two = speeds.values()
+    size = repeat_books(books, data / "1_raw", size=megabytes * MEGABYTE)
+    ways = {
+        "clean, chunk": (["--duplicates", "off"], 1),
+        "clean, duplicates, chunk": (["--duplicates", "keep"], 1),
+        "clean, chunk, 2 processes": (["--duplicates", "off"], 2),
+    }
+    speeds: dict[str, list[float]] = {PLAIN: [], **{name: [] for name in ways}}
+    for _ in range(ROUNDS):
+        os.sync()
+        start = time.perf_counter()
+        plain_way(work / "plain", work / "plain.parquet")
+        speeds[PLAIN].append(plain_size / MEGABYTE / (time.perf_counter() - start))
+        for name, (options, jobs) in ways.items():
+            speeds[name].append(size / MEGABYTE / both(data, *options, jobs=jobs)[0])
+    for name, found in speeds.items():
+        options, jobs = ways.get(name, ([], 0))
+        peak = both(data, *options, jobs=jobs, watch=True)[1] if jobs else 0
+        memory = f", {peak / MEGABYTE:5.0f} MB of memory" if jobs else ""
+        say(f"{name:<32} {median(found):8.2f} MB/s{memory}")
+    plain, one, with_duplicates, two = (median(each) for each in speeds.values())
     say(f"clean, chunk / plain way: {one / plain:.1f}")
-    say(f"clean, duplicates, chunk / plain way: {found / plain:.1f}")
+    say(f"clean, duplicates, chunk / plain way: {with_duplicates / plain:.1f}")
     say(f"2 processes / 1: {two / one:.2f}")
 
 
@@ -166,8 +177,8 @@ def again(books: list[Path], work: Path, count: int) -> None:
     """What a second run costs: nothing changed, one book edited."""
     data = work / "again"
     size = repeat_books(books, data / "1_raw", count=count) / MEGABYTE
-    seconds, peak = both(data, "--duplicates", "keep", jobs=os.cpu_count() or 1)
-    say(f"{count} books ({size:.0f} MB): {seconds:.1f} s, {peak / MEGABYTE:.0f} MB of memory")
+    seconds, _ = both(data, "--duplicates", "keep", jobs=os.cpu_count() or 1)
+    say(f"{count} books ({size:.0f} MB): {seconds:.1f} s")
     for what in ("nothing changed", "one book edited"):
         if what != "nothing changed":
             text = sorted((data / "2_preprocessed").glob("*.txt"))[count // 2]

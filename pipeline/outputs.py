@@ -168,13 +168,13 @@ class Outputs:
         row: dict[str, Any] | None = None,
         *,
         merged: bool = False,
+        sha256: str | None = None,
     ) -> bool:
         """Make a finished file the output `name`, as `write` does for bytes."""
         if merged:
             self._know_what_is_there(name)
-        return self._place(
-            Output(name, source.stat().st_size, sha256_file(source), key, row), source
-        )
+        sha256 = sha256 or sha256_file(source)
+        return self._place(Output(name, source.stat().st_size, sha256, key, row), source)
 
     def adopt(self, folder: Path) -> None:
         """Make the finished files of `folder` the outputs; what was there and is not, goes."""

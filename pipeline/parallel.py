@@ -1,31 +1,29 @@
 """Work on many independent things in several processes, with results in their order.
 
-    for result in map_in_order(clean_one, paths, jobs=default_jobs()):
-        ...
+    with Workers(jobs, imports=("numpy",)) as workers:
+        for result in workers.map(clean_one, paths):
+            ...
 
-This process is one of them: it works while the others start, and while it waits for the disk. Only
-a few things are in flight at a time, so memory does not grow with their number. Workers die with
-the process that started them, however that ends, and leave Ctrl-C to it.
+Only a few things are in flight at a time, so memory does not grow with their number. Workers die
+with the process that started them, however that ends, and leave Ctrl-C to it.
 """
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from importlib import import_module
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_end
-from typing import Any, TypeVar
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
 
 from pipeline.errors import PipelineError
 
@@ -33,9 +31,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _TAKEN_AHEAD = 8  # things for each process: at work, waiting for it, or done before their turn
-# Things for each worker process: one at work, and enough to go on with while this process, which
-# works itself, is slow to take results and to give more.
-_QUEUED = 4
 
 
 def default_jobs() -> int:
@@ -48,76 +43,104 @@ def default_jobs() -> int:
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], jobs: int
 ) -> Generator[Result]:
-    """The results of `function` for each item, in the order of the items.
+    """The results of `function` for each item, in the order of the items: see `Workers.map`."""
+    with Workers(jobs) as workers:
+        yield from workers.map(function, items)
 
-    With one job everything happens in this process, but in a thread: the next result is made while
-    the caller writes the last one. With more, `function` (one of a module, or a partial of such a
-    one) and what it takes and gives are pickled. What it raises is raised here.
 
-    Raises PipelineError if a worker process is killed, as happens where memory runs out.
+class Workers:
+    """Those who work: a thread of this process for one job, `jobs` processes for more.
+
+    Processes are started at once, and import the modules `imports` while this one goes on with
+    something else: the earlier they are made the better. Where this process has no other thread
+    they are forks of it, which costs milliseconds; else each starts from nothing.
     """
-    rest = iter(items)
-    waiting: deque[Future[Result]] = deque()
-    crews = [_Crew(ThreadPoolExecutor(1), 1)]
-    if jobs > 1:
-        crews.append(_processes(jobs - 1))
+
+    def __init__(self, jobs: int, imports: Iterable[str] = ()) -> None:
+        self._jobs = max(jobs, 1)
+        self._pool: Executor
+        if self._jobs == 1:
+            self._pool = ThreadPoolExecutor(1)
+            return
+        # A lock that another thread holds while this process forks is never released in the fork.
+        method = "fork" if _is_alone() else "spawn"
+        self._pool = ProcessPoolExecutor(
+            self._jobs,
+            mp_context=multiprocessing.get_context(method),
+            initializer=_begin_worker,
+            initargs=(tuple(imports),),
+        )
+        for _ in range(self._jobs):  # each starts one of those that are started as they are needed
+            self._pool.submit(default_jobs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+        """The results of `function` for each item, in the order of the items. Work on the first
+        ones begins at once, not when their results are asked for.
+
+        With one job the next result is made while the caller writes the last one. With more,
+        `function` (one of a module, or a partial of such a one) and what it takes and gives are
+        pickled. What it raises is raised here.
+
+        Raises PipelineError if a worker process is killed, as happens where memory runs out.
+        """
+        rest = iter(items)
+        waiting: deque[Future[Result]] = deque()
+
+        def fill() -> None:
+            room = _TAKEN_AHEAD * self._jobs - len(waiting)
+            waiting.extend(self._pool.submit(function, item) for item in islice(rest, room))
+
+        def results() -> Generator[Result]:
+            try:
+                while waiting:
+                    with _told_if_killed():
+                        result = waiting.popleft().result()
+                        fill()  # before the result is given away: they work meanwhile
+                    yield result
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+        with _told_if_killed():
+            fill()
+        return results()
+
+
+@contextmanager
+def _told_if_killed() -> Iterator[None]:
     try:
-        while True:
-            is_done = bool(waiting) and waiting[0].done()
-            for crew in crews:  # before the result is given away: they work meanwhile
-                room = min(crew.room(), _TAKEN_AHEAD * max(jobs, 1) - len(waiting))
-                waiting.extend(crew.submit(function, item) for item in islice(rest, room))
-            if is_done:
-                yield waiting.popleft().result()
-            elif waiting:
-                wait((future for crew in crews for future in crew.at_work), None, FIRST_COMPLETED)
-            else:
-                return
+        yield
     except BrokenProcessPool as error:
         raise PipelineError(
             "A worker process was killed.",
             "If the machine ran out of memory, give fewer: --jobs 1.",
         ) from error
-    finally:
-        for crew in crews:
-            crew.pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Crew:
-    """Workers of one kind. `most` things are given to them at a time."""
-
-    def __init__(self, pool: Executor, most: int) -> None:
-        self.pool = pool
-        self.at_work: list[Future[Any]] = []
-        self._most = most
-
-    def room(self) -> int:
-        """How many things more they can be given."""
-        self.at_work = [future for future in self.at_work if not future.done()]
-        return self._most - len(self.at_work)
-
-    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-        """Give them a thing to do."""
-        future = self.pool.submit(function, item)
-        self.at_work.append(future)
-        return future
+def _is_alone() -> bool:
+    """Whether this process has one thread only; of its libraries' threads only Linux tells."""
+    if sys.platform != "linux":
+        return False
+    return len(list(Path("/proc/self/task").iterdir())) == 1
 
 
-def _processes(number: int) -> _Crew:
-    """Processes that are given things as soon as the first of them has started."""
-    # Threads of this process (progress bars) must not be forked in the middle of something.
-    context = multiprocessing.get_context("spawn")
-    crew = _Crew(
-        ProcessPoolExecutor(number, mp_context=context, initializer=_begin_worker),
-        _QUEUED * number,
-    )
-    crew.at_work = [crew.pool.submit(default_jobs)] * (_QUEUED * number)
-    return crew
-
-
-def _begin_worker() -> None:
+def _begin_worker(imports: tuple[str, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has its parent's, which saves its work
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    for name in imports:
+        import_module(name)
 
 
 def _die_with_parent() -> None:

@@ -21,9 +21,10 @@ from pipeline.console import say, warn
 from pipeline.errors import PipelineError, Stopped
 from pipeline.files import (
     FileFact,
+    encode_listing,
     fingerprint,
     remove_temporary,
-    write_json,
+    write_bytes,
 )
 from pipeline.outputs import Outputs
 from pipeline.records import JOURNAL, RECORD, Record
@@ -75,7 +76,7 @@ def open_run(
     try:
         run = StageRun(
             workspace, stage, version, as_settings(settings),
-            [workspace.fact(path) for path in inputs],
+            workspace.facts(inputs),
             force, overwrite_edited, restore_deleted, unfinished,
         )  # fmt: skip
         yield from run._work()
@@ -85,7 +86,9 @@ def open_run(
 
 
 class StageRun(Outputs):
-    """One run of one stage. Made by `open_run`."""
+    """One run of one stage. Made by `open_run`. `writes`: whether it leaves anything behind."""
+
+    writes = True
 
     def __init__(
         self,
@@ -237,7 +240,7 @@ class StageRun(Outputs):
             start=self._start,
             end="" if status == "running" else _now(),
         )
-        write_json(self.directory / RECORD, record.as_json())
+        write_bytes(self.directory / RECORD, encode_listing(record.as_json()))
         (self.directory / JOURNAL).unlink(missing_ok=True)
 
 

@@ -14,7 +14,7 @@ The writing half, a stage at work, is `pipeline/run.py`.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -191,11 +191,16 @@ class Workspace:
 
     def fact(self, path: Path) -> FileFact:
         """The fact of a file, named relative to the data directory if it lies in it."""
+        return self.hashes.fact(path, self._name(path))
+
+    def facts(self, paths: Sequence[Path]) -> list[FileFact]:
+        """The facts of several files, sooner than one by one."""
+        return self.hashes.facts([(path, self._name(path)) for path in paths])
+
+    def _name(self, path: Path) -> str:
         # Not resolve(): a symbolic link keeps the name that the user gave it.
-        absolute = Path(os.path.abspath(path))  # noqa: PTH100
-        root = Path(os.path.abspath(self.root))  # noqa: PTH100
-        name = absolute.relative_to(root) if absolute.is_relative_to(root) else absolute
-        return self.hashes.fact(path, name.as_posix())
+        absolute, root = os.path.abspath(path), os.path.abspath(self.root)  # noqa: PTH100
+        return Path(absolute.removeprefix(os.path.join(root, ""))).as_posix()  # noqa: PTH118
 
     def inputs(self, stage: str) -> list[Path]:
         """What the stage would read now, sorted.
@@ -256,7 +261,7 @@ class Workspace:
         if settings is not None:
             why += differences(record.settings, as_settings(settings))
         if inputs is None and spec.reads:
-            inputs = [self.fact(path) for path in self._sources(spec, record)]
+            inputs = self.facts(self._sources(spec, record))
         if inputs is not None:
             why += changed_inputs(record.inputs, inputs)
         why += [f"{n} is missing" for n in found["deleted"] if not is_document(spec, n)]

@@ -13,6 +13,7 @@ from pipeline import files
 from pipeline.errors import PipelineError
 from pipeline.files import (
     HashCache,
+    encode_listing,
     fingerprint,
     is_disk_full,
     read_jsonl,
@@ -109,6 +110,18 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_keys(value: dict[str, obj
 def test_json_lines_round_trip(rows: list[dict[str, object]]) -> None:
     lines = files.json_lines(rows).decode().split("\n")[:-1]
     assert [json.loads(line) for line in lines] == rows
+
+
+@given(st.dictionaries(st.text(), JSON | st.lists(st.dictionaries(st.text(), JSON))))
+def test_a_listing_is_json_with_a_line_for_each_entry_of_its_lists(
+    value: dict[str, object],
+) -> None:
+    text = encode_listing(value).decode()
+
+    assert json.loads(text) == value
+    for entries in (each for each in value.values() if isinstance(each, list)):
+        lines = [line[4:].removesuffix(",") for line in text.split("\n")]
+        assert all(json.dumps(entry, ensure_ascii=False) in lines for entry in entries)
 
 
 def test_a_bad_json_line_is_named(tmp_path: Path) -> None:

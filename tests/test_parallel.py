@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.parallel import default_jobs, map_in_order
+from pipeline.parallel import Workers, default_jobs, map_in_order
 
 
 def slow_square(number: int, pause: float = 0.0) -> int:
@@ -50,13 +50,50 @@ def test_results_come_in_the_order_of_the_items(jobs: int) -> None:
     assert list(results) == [number * number for number in range(12)]
 
 
-def test_one_job_is_this_process_and_with_more_others_work_beside_it() -> None:
+def test_one_job_is_this_process_and_more_are_as_many_others() -> None:
     assert set(map_in_order(who, range(3), 1)) == {os.getpid()}
 
-    with closing(map_in_order(partial(who, pause=0.01), count(), 2)) as workers:
-        assert next(workers) == os.getpid()
-        other = next(worker for worker in workers if worker != os.getpid())
-        assert set(islice(workers, 20)) == {os.getpid(), other}
+    with closing(map_in_order(partial(who, pause=0.01), count(), 2)) as results:
+        workers = set(islice(results, 40))
+    assert len(workers) == 2
+    assert os.getpid() not in workers
+
+
+def has_imported(name: str) -> bool:
+    return name in sys.modules
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_workers_are_forks_of_a_process_that_is_alone_and_have_imported_what_they_are_told(
+    alone: bool,
+) -> None:
+    # In a process of its own: this one has other threads.
+    done = subprocess.run(
+        [sys.executable, "-c",
+         "import sys, threading\n"
+         "sys.modules['only_here'] = sys\n"
+         "from tests.test_parallel import has_imported\n"
+         "from pipeline.parallel import Workers\n"
+         "if __name__ == '__main__':\n"
+         f"    alone = {alone}\n"
+         "    more = threading.Event()\n"
+         "    alone or threading.Thread(target=more.wait).start()\n"
+         "    with Workers(2, imports=('colorsys',)) as workers:\n"
+         "        print(*workers.map(has_imported, ['only_here', 'colorsys']))\n"
+         "    more.set()\n"],
+        capture_output=True, text=True, check=False, timeout=60, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.split() == [str(alone and sys.platform == "linux"), "True"]
+
+
+def test_work_begins_before_results_are_asked_for() -> None:
+    begun = threading.Event()
+
+    with Workers(1) as workers:
+        results = workers.map(lambda _: begun.set(), [1])
+        assert begun.wait(10)
+        assert list(results) == [None]
 
 
 def test_the_next_result_is_made_while_the_last_one_is_used() -> None:
@@ -99,7 +136,7 @@ def test_only_a_few_items_are_taken_ahead() -> None:
     with closing(map_in_order(slow_square, numbers(), 2)) as results:
         next(results)
 
-        assert taken <= 8
+        assert taken <= 16
 
 
 def test_there_is_a_job_for_each_core_that_may_be_used() -> None:

@@ -315,9 +315,9 @@ def test_a_second_run_cleans_only_what_changed(
     worked: list[str] = []
     work_on = texts_module.work_on
 
-    def noting(job: Task | Path) -> Result:
+    def noting(job: Task | Path, folder: Path | None) -> Result:
         worked.append(job.path.name if isinstance(job, Task) else job.name)
-        return work_on(job)
+        return work_on(job, folder)
 
     monkeypatch.setattr(texts_module, "work_on", noting)
     shelf.run()

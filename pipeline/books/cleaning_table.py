@@ -13,6 +13,8 @@ from typing import Any
 _MOST_ROUNDS = 100  # characters that are skipped everywhere at once; longer runs go one by one
 OPENING = 5  # letters
 _SHIFT = 6  # bits
+_COMPARED = 3  # characters: to compare with more takes longer than to look in a table
+_FEW = 2000  # characters: so many are found one by one, which is faster than to look at all
 _MARGIN = "\n" * OPENING  # so that whatever stands a few characters further can be looked up
 
 
@@ -99,12 +101,23 @@ class LineTable:
 
     def places(self, characters: str) -> list[int]:
         """Where any of the characters stands, in order."""
+        if characters not in self._places:
+            found: list[int] = []
+            for character in characters:
+                at = self.text.find(character)
+                while at >= 0 and len(found) <= _FEW:
+                    found.append(at)
+                    at = self.text.find(character, at + 1)
+            is_all = len(found) <= _FEW
+            self._places[characters] = sorted(found) if is_all else self._all(characters)
+        return self._places[characters]
+
+    def _all(self, characters: str) -> list[int]:
+        """Where any of the characters stands, by a look at every place."""
         import numpy as np
 
-        if characters not in self._places:
-            units = self.units[: len(self.text)]
-            self._places[characters] = np.flatnonzero(one_of(units, characters)).tolist()
-        return self._places[characters]
+        found: list[int] = np.flatnonzero(one_of(self.units[: len(self.text)], characters)).tolist()
+        return found
 
 
 def places_of(text: str, characters: str) -> list[int]:
@@ -131,11 +144,21 @@ def skip(text: str, units: Any, places: Any, characters: str) -> Any:
 
 def one_of(points: Any, characters: str) -> Any:
     """Which code points are those of the characters; for so few `np.isin` takes longer."""
+    if len(characters) > _COMPARED and points.itemsize <= 2:
+        return _are(characters).take(points)
+    found = points == ord(characters[0])
+    for character in characters[1:]:
+        found |= points == ord(character)
+    return found
+
+
+@cache
+def _are(characters: str) -> Any:
+    """For each number of 16 bits, whether it is the code point of one of the characters."""
     import numpy as np
 
-    found = np.zeros(len(points), bool)
-    for character in characters:
-        found |= points == ord(character)
+    found = np.zeros(1 << 16, bool)
+    found[[ord(character) for character in characters]] = True
     return found
 
 

@@ -8,7 +8,7 @@ from pipeline.books import boilerplate_patterns as pg
 from pipeline.books.boilerplate import NotABook, strip_outline
 from pipeline.books.cleaning import DEFAULT_RULES, Rule, clean
 from pipeline.books.decoding import Decoded, decode
-from pipeline.books.mentions import Mention, mentions_in
+from pipeline.books.mentions import NEEDLES, Mention, mentions_in
 from pipeline.books.outline import Outline
 from pipeline.books.paragraphs import reflow
 from pipeline.books.plain_text import Rejected as Rejected
@@ -139,6 +139,7 @@ def _clean_text(
     if not account.text.strip():
         raise Rejected("nothing is left of it after cleaning")
     final = Outline(account.text)
+    final.places((*pg.LICENCE_LEFT_NEEDLES, *NEEDLES))  # at one look, for both that ask for them
     if strip and (left := pg.licence_left(final)):
         raise Rejected(f'its wrapping could not be told from its text: "{left}" is left in it')
     return CleanDocument(

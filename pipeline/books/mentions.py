@@ -7,7 +7,7 @@ from pipeline.books.outline import Outline, fold
 from pipeline.books.searching import occurrences
 
 # Every pattern below holds one of these; most texts hold none, and cost a look for these.
-_NEEDLES = (
+NEEDLES = (
     "gutenberg", "pglaf", "pgdp", "etext", "e-text", "readable by both humans", "small print!",
     "small print\"!",
 )  # fmt: skip
@@ -48,7 +48,7 @@ def find_mentions(text: str) -> list[Mention]:
 def mentions_in(outline: Outline) -> list[Mention]:
     """`find_mentions` for a text whose outline is known."""
     text = outline.text
-    hits = [at for found in outline.places(_NEEDLES).values() for at in found]
+    hits = [at for found in outline.places(NEEDLES).values() for at in found]
     if any(letter in text for letter in _OTHER_LETTERS):
         hits += occurrences(fold(text), _OTHER_NEEDLES)
     places: set[int] = set()

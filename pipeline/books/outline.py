@@ -58,6 +58,7 @@ class Outline:
             text = text.replace("\u0130", "I").replace("\u212a", "K")
         self._ascii = text.encode("ascii", "replace")
         self._codes = np.frombuffer(self._ascii, np.uint8)
+        self._found: dict[str, list[int]] = {}
 
     # --- words -------------------------------------------------------------------------------
 
@@ -65,13 +66,24 @@ class Outline:
         """Where each of the words (in lower case, ASCII) stands, in whatever case, in order.
 
         Four letters of a word stand at an even place, wherever the word does. All such places are
-        looked at together, by a number for what stands there."""
+        looked at together, by a number for what stands there. Words that were asked for before, if
+        only together with others, are known."""
+        if not all(word in self._found for word in words):
+            self._found |= self._looked_for(words)
+        return {word: self._found[word] for word in words}
+
+    def _looked_for(self, words: tuple[str, ...]) -> dict[str, list[int]]:
         import numpy as np
 
         plan = _plan(words)
         at = np.flatnonzero(plan.is_number.take(self._numbers))
+        numbers = self._numbers[at]
+        # At most places stand other words with these four letters: the two that follow tell.
+        following = self._numbers[np.minimum(at + 1, len(self._numbers) - 1)]
+        is_likely = plan.is_enough[numbers] | plan.is_pair[_mixed(numbers, following)]
+        at, numbers = at[is_likely], numbers[is_likely]
         found: dict[str, list[int]] = {word: [] for word in words}
-        for place, number in zip((2 * at).tolist(), self._numbers[at].tolist(), strict=True):
+        for place, number in zip((2 * at).tolist(), numbers.tolist(), strict=True):
             for word, offset in plan.parts[number]:
                 found[word].append(place - offset)
         for word in plan.short:
@@ -184,10 +196,13 @@ class Outline:
 @dataclass(frozen=True)
 class _Plan:
     """How some words are looked for. A number (see `_number`) is that of a part of a word if
-    `is_number`, and then `parts` says of which words, and where in them the part stands. `short`
-    are words that have no such parts."""
+    `is_number`, and then `parts` says of which words, and where in them the part stands. With the
+    number two places further it makes a pair, if the word goes on so far; else the number
+    `is_enough`. `short` are words that have no such parts."""
 
     is_number: "Bools"
+    is_enough: "Bools"
+    is_pair: "Bools"
     parts: dict[int, list[tuple[str, int]]]
     short: list[str]
 
@@ -197,19 +212,26 @@ def _plan(words: tuple[str, ...]) -> _Plan:
     """The rarest part of each word for even places, and for odd ones."""
     import numpy as np
 
-    is_number = np.zeros(1 << 16, bool)
+    is_number, is_enough, is_pair = (np.zeros(1 << 16, bool) for _ in range(3))
     parts: dict[int, list[tuple[str, int]]] = {}
     for word in words:
         if not (2 <= len(word) <= _LONGEST_WORD):
             raise ValueError(f"a word of {len(word)} letters cannot be looked for")
         for first in (0, 1) if len(word) > _PART else ():
-            offsets = range(first, len(word) - _PART + 1, 2)
-            offset = min(offsets, key=lambda at: _commonness(word[at : at + _PART]))
-            part = np.frombuffer(word[offset : offset + _PART].encode("ascii"), "<u2")
-            number = int(_number(part)[0])
+            longest = min(_PART + 2, len(word) - first)
+            offsets = range(first, len(word) - longest + 1, 2)
+            offset = min(offsets, key=lambda at: _commonness(word[at : at + longest]))
+            part = word[offset : offset + longest // 2 * 2]
+            numbers = _number(np.frombuffer(part.encode("ascii"), "<u2"))
+            number = int(numbers[0])
             is_number[number] = True
+            if len(numbers) == 1:
+                is_enough[number] = True
+            else:
+                is_pair[_mixed(numbers[:1], numbers[1:])] = True
             parts.setdefault(number, []).append((word, offset))
-    return _Plan(is_number, parts, [word for word in words if len(word) <= _PART])
+    short = [word for word in words if len(word) <= _PART]
+    return _Plan(is_number, is_enough, is_pair, parts, short)
 
 
 def _number(pairs: "Ints") -> "Ints":
@@ -217,6 +239,12 @@ def _number(pairs: "Ints") -> "Ints":
     small = pairs | (_CASE << 8 | _CASE)
     number: Ints = small[:-1] * _FACTOR ^ small[1:]
     return number
+
+
+def _mixed(numbers: "Ints", following: "Ints") -> "Ints":
+    """A number of 16 bits for two."""
+    mixed: Ints = numbers * _FACTOR ^ following
+    return mixed
 
 
 def _commonness(part: str) -> float:

@@ -262,6 +262,8 @@ def candidate_pairs(sketches: Sequence[Sketch], share: float, least: int) -> lis
     hashes are sorted part by part, a part being those with the same last bits, so that not all are
     in memory a second time. Pairs that fall behind what is needed are forgotten early.
     """
+    if len(sketches) < 2:
+        return []
     import numpy as np
 
     total = sum(len(sketch.hashes) for sketch in sketches) // 4

@@ -6,7 +6,7 @@ bytes. Memory holds one document and one row group.
 
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -132,7 +132,7 @@ class ShardJob:
 
     def key(self, version: int) -> str:
         """What the file depends on; `version` is that of the code."""
-        documents = [[text.path.name, text.sha256, asdict(text.about)] for text in self.texts]
+        documents = [[text.path.name, text.sha256, vars(text.about)] for text in self.texts]
         return fingerprint([version, self.cutting.identity, self.split, self.tail, documents])
 
     def passages_key(self, version: int) -> str:

@@ -6,7 +6,7 @@ bears another number now, and a stage that was stopped goes on with what is miss
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from pipeline.corpus.passages import (
 )
 from pipeline.corpus.record_shards import write_record_files
 from pipeline.files import FileFact, fingerprint, link_or_copy
-from pipeline.parallel import default_jobs, map_in_order
+from pipeline.parallel import Workers, default_jobs
 from pipeline.run import StageRun
 
 # Bytes, without those of the largest shard, that this process does before another has started.
 SMALL_WORK = 40_000_000
+_IMPORTS = ("numpy", "pyarrow.parquet", "nltk.tokenize.punkt")
 
 Rows = list[dict[str, Any]]
 
@@ -147,8 +148,11 @@ class ShardFiles:
         if any(place.passages for _, place in work):
             self._cache.mkdir(parents=True, exist_ok=True)
         documents = sum(len(shard.texts) for shard, _ in work)
-        with progress("chunk", documents, "texts") as advance, ExitStack() as stack:
-            results = stack.enter_context(closing(map_in_order(make_shard, work, jobs)))
+        # Workers first: a process with one thread, without a progress bar's, starts others sooner.
+        shown = progress("chunk", documents, "texts")
+        with Workers(jobs, imports=_IMPORTS) as workers, shown as advance:
+            results = workers.map(make_shard, work)
+            import_module("numpy")  # for the comparison that follows; others work meanwhile
             for (shard, _), made in zip(work, results, strict=True):
                 advance(len(shard.texts), note=shard.texts[-1].path.name, size=shard.size)
                 files = {_name(shard, split): path for split, path in made.files.items()}

@@ -16,6 +16,8 @@ class DryRun(StageRun):
     """Looks like a run to those who work with it. `written` are the outputs it would write, and
     `removed` those that it would take away, known once the work is done."""
 
+    writes = False
+
     def __init__(
         self,
         workspace: Workspace,
@@ -31,7 +33,7 @@ class DryRun(StageRun):
     ) -> None:
         super().__init__(
             workspace, stage, version, as_settings(settings),
-            [workspace.fact(path) for path in inputs],
+            workspace.facts(inputs),
             force, overwrite_edited, restore_deleted, unfinished,
         )  # fmt: skip
         self.written: list[str] = []

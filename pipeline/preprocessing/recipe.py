@@ -1,7 +1,7 @@
 """What is to be done to every text of stage 2, and what becomes of one: the work of a process."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.books.mentions import Mention, find_mentions
 from pipeline.books.quality import Limits, Quality, complaint, measure
 from pipeline.books.sketches import sketch
 from pipeline.errors import UsageError
-from pipeline.files import sha256_bytes
+from pipeline.files import fingerprint, sha256_bytes
 from pipeline.preprocessing.language_codes import short_code
 
 FROM_CATALOG = (
@@ -56,10 +56,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a text: its row for the report, and if it is kept its bytes and sketch."""
+    """What became of a text: its row for the report, and if it is kept its bytes (or the file that
+    they were written to) and its sketch."""
 
     row: dict[str, Any] = field(default_factory=dict)
-    data: bytes | None = None
+    data: bytes | Path | None = None
     sha256: str = ""
     sketch: bytes = b""
     warnings: tuple[str, ...] = ()
@@ -143,9 +144,18 @@ def sketch_text(path: Path) -> Result:
     return Result({"mentions": mentions}, None, sha256_bytes(data), made, tuple(warnings))
 
 
-def work_on(job: Task | Path) -> Result:
-    """Clean a text of `1_raw`, or look at one of `2_preprocessed`."""
-    return clean_text(job) if isinstance(job, Task) else sketch_text(job)
+def work_on(job: Task | Path, folder: Path | None = None) -> Result:
+    """Clean a text of `1_raw`, or look at one of `2_preprocessed`.
+
+    With a `folder` the clean text is written to a file there: its bytes need not go from process to
+    process. To wait until it is on the disk is for whoever gives it its name.
+    """
+    result = clean_text(job) if isinstance(job, Task) else sketch_text(job)
+    if folder is None or not isinstance(job, Task) or not isinstance(result.data, bytes):
+        return result
+    path = folder / fingerprint(job.path.name)
+    path.write_bytes(result.data)
+    return replace(result, data=path)
 
 
 def describe_mentions(name: str, found: Sequence[Mention]) -> tuple[int, list[str]]:

@@ -7,14 +7,17 @@ cleaned again and comes back.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from pipeline.books.duplicates import Duplicates, Entry, Pair, find_duplicates
 from pipeline.console import progress
 from pipeline.files import sha256_bytes
-from pipeline.parallel import map_in_order
+from pipeline.parallel import Workers
 from pipeline.preprocessing.recipe import (
     Recipe,
     Result,
@@ -74,9 +77,10 @@ def clean_texts(
             texts.append(text)
         if job := _job(run, text, cache):
             work.append((text, job))
-    with progress("preprocess", len(paths), "texts") as advance:
+    shown = progress("preprocess", len(paths), "texts")
+    with _results(run, work, jobs) as results, shown as advance:
         advance(len(texts) - len(work))
-        for text, result in _worked(work, jobs):
+        for text, result in results:
             advance(note=text.name, size=text.row.get("characters_in", 0))
             _take(run, text, result, cache)
     return texts
@@ -108,8 +112,9 @@ def apply_duplicates(
             text.state, text.row = "new", {}
             run.withdraw(f"{REJECTED}/{text.name}")
             back.append((text, text.task))
-    for text, result in _worked(back, jobs):
-        _take(run, text, result, cache)
+    with _results(run, back, jobs) as results:
+        for text, result in results:
+            _take(run, text, result, cache)
 
 
 def has_to_choose_again(workspace: Workspace) -> bool:
@@ -185,16 +190,20 @@ def _job(run: StageRun, text: Text, cache: SketchCache) -> Task | Path | None:
     return None
 
 
-def _worked(work: Sequence[tuple[Text, Task | Path]], jobs: int) -> Iterator[tuple[Text, Result]]:
-    """The results of some work in their order."""
-    files = [job.path if isinstance(job, Task) else job for _, job in work]
-    size = 0
-    for path in files:
-        size += path.stat().st_size
-        if size > SMALL:
-            break
-    results = map_in_order(work_on, (job for _, job in work), jobs if size > SMALL else 1)
-    return zip((text for text, _ in work), results, strict=True)
+@contextmanager
+def _results(
+    run: StageRun, work: Sequence[tuple[Text, Task | Path]], jobs: int
+) -> Iterator[Iterator[tuple[Text, Result]]]:
+    """The results of some work in their order, made by this process where it is little. To be
+    opened before any progress is shown: a process with one thread starts others sooner."""
+    files = (job.path if isinstance(job, Task) else job for _, job in work)
+    is_much = any(size > SMALL for size in accumulate(path.stat().st_size for path in files))
+    jobs = jobs if is_much else 1
+    with ExitStack() as stack:
+        folder = stack.enter_context(run.scratch()) if jobs > 1 and run.writes else None
+        workers = stack.enter_context(Workers(jobs, imports=("numpy",)))
+        made = workers.map(partial(work_on, folder=folder), (job for _, job in work))
+        yield zip((text for text, _ in work), made, strict=True)
 
 
 def _take(run: StageRun, text: Text, result: Result, cache: SketchCache) -> None:
@@ -221,7 +230,12 @@ def _take(run: StageRun, text: Text, result: Result, cache: SketchCache) -> None
         run.write(f"{REJECTED}/{text.name}", _encode(sentence), text.key, text.row)
         return
     text.state = "kept"
-    if not run.write(text.name, result.data, text.key, text.row, sha256=result.sha256):
+    about = (text.key, text.row)
+    if isinstance(result.data, Path):
+        is_written = run.take(text.name, result.data, *about, sha256=result.sha256)
+    else:
+        is_written = run.write(text.name, result.data, *about, sha256=result.sha256)
+    if not is_written:
         _leave_to_person(run, text, cache)
 
 
