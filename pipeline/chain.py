@@ -4,6 +4,7 @@ from typing import Any
 
 import typer
 
+from pipeline import push_best
 from pipeline.command import StageFunction, values_of
 from pipeline.corpus.tokenizing import find_tokenizer
 from pipeline.errors import PipelineError, UsageError
@@ -71,6 +72,7 @@ def check_options(values: dict[str, Any]) -> None:
     chosen_parts(values["include"])
     wanted = values_of(train, values)
     check_early(settings_from(wanted), wanted["resume"])
+    push_best.check(values["push_to"], public=values["push_public"])
     check_data_options(
         values["data_dir"], wanted["dataset"], wanted["dataset_revision"], wanted["kind"],
         wanted["chat_template"],

@@ -10,6 +10,7 @@ pipeline generate "It was a dark"     the finished model goes on
 A command's module is loaded when that command is run: a list of commands needs none of them.
 """
 
+import gc
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -66,6 +67,10 @@ OTHERS = {
     "generate": Entry(
         "Let a model write: adapter, model or GGUF, alone or beside its base.", "generate:generate"
     ),
+    "merge": Entry(
+        "Write the whole model, base and adapter in one, for transformers or vLLM.",
+        "merge_command:merge",
+    ),
     "serve": Entry("Serve the finished model to other programs.", "serve:serve"),
     "sync": Entry("Copy checkpoints elsewhere and back, by hand.", "sync:sync"),
     "series": Entry("Series of segment lists, for corpora in object storage.", "tools:build"),
@@ -103,6 +108,7 @@ class LazyGroup(TyperGroup):
 def load(name: str) -> Any:
     """The command of this name, with its options."""
     function = COMMANDS[name].load()
+    gc.enable()  # see `main`
     parameters = dict(inspect.signature(function).parameters)
     if name == "all":
         parameters = merge_parameters([entry.load() for entry in STAGES.values()])
@@ -139,7 +145,13 @@ def root() -> None:
 
 def main() -> None:
     """Entry point of the `pipeline` command."""
-    make_pipeline()()
+    # To look through all that is imported for garbage, again and again, and once more at the end,
+    # takes a fifth of the time of a command that finds nothing to do.
+    gc.disable()
+    try:
+        make_pipeline()()
+    finally:
+        gc.freeze()
 
 
 if __name__ == "__main__":

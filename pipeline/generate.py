@@ -20,13 +20,24 @@ from pipeline import sampling_options as options
 from pipeline.command import DEFAULT_DATA_DIR, DataDir
 from pipeline.comparison import NO_TEXT, Sample
 from pipeline.errors import UsageError
+from pipeline.export.header import trained_context
 from pipeline.files import write_bytes
 from pipeline.memorisation import TrainingText
 from pipeline.scoring.sampling import Sampling
 from pipeline.scoring.speed import speed_figures, speed_table
+from pipeline.training.adapter_sources import read_evaluation
+from pipeline.training.scored_models import Candidate
 from pipeline.training.settings import DEFAULT_PROMPTS
 from pipeline.workspace import Workspace
-from pipeline.writers import Form, Writer, base_of, open_writer, tuned_model
+from pipeline.writers import (
+    Form,
+    Writer,
+    base_of,
+    check_whole,
+    open_writer,
+    proof_of,
+    tuned_model,
+)
 
 COMPARING = "Comparing and measuring"
 COMPARED_TOKENS = 200  # of each text, where nothing else is asked for
@@ -92,7 +103,7 @@ def generate(
     num_ctx: Annotated[
         int,
         typer.Option(
-            min=0, help="Tokens that it sees at once; 0: as its files say.",
+            min=0, help="Tokens that it sees at once; 0: as it was trained.",
             rich_help_panel=options.SAMPLING,
         ),
     ] = 0,
@@ -160,6 +171,7 @@ def generate(
     sampling.check()
     workspace = Workspace(data_dir)
     tuned = tuned_model(workspace, model)
+    num_ctx = num_ctx or context_of(workspace, tuned)
     form = None if chat is None else Form(chat)
     if compare:
         asked = wanted_prompts(prompt, prompt_file) or list(DEFAULT_PROMPTS)
@@ -189,6 +201,17 @@ def generate(
                 writer, asked, sampling, samples, training, as_json=as_json,
                 echo=not writer.form.chat if echo is None else echo,
             )  # fmt: skip
+
+
+def context_of(workspace: Workspace, tuned: Candidate) -> int:
+    """How many tokens a model was trained to see at once, as `pipeline serve` and the Modelfile
+    have it, so that each form of it writes the same; 0 where only its files can tell."""
+    place = Path(tuned.place).expanduser()
+    if tuned.kind == "gguf":
+        check_whole(place)
+        return trained_context(place, proof_of(workspace))
+    evaluation = read_evaluation(place) if place.is_dir() else None
+    return max(0, evaluation["sequence_length"]) if evaluation else 0
 
 
 def wanted_prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:

@@ -17,7 +17,7 @@ from pipeline import console
 from pipeline import sampling_options as options
 from pipeline.command import DEFAULT_DATA_DIR, DataDir
 from pipeline.errors import PipelineError
-from pipeline.export.header import metadata
+from pipeline.export.header import trained_context
 from pipeline.export.server import Server, ServerSettings, open_server
 from pipeline.scoring.sampling import Sampling
 from pipeline.scoring.speed import speed_figures, speed_table
@@ -126,15 +126,8 @@ def chosen_gguf(workspace: Workspace, gguf: Path | None) -> Path:
 
 
 def context_of(workspace: Workspace, gguf: Path) -> int:
-    """How many tokens the model was trained to see at once: by stage 7's record if the GGUF is of
-    this data directory, else by its own header."""
-    proof = proof_of(workspace)
-    context = proof.get("context")
-    if gguf.name in proof.get("files", {}) and isinstance(context, int) and context > 0:
-        return context
-    header = metadata(gguf)
-    trained = header.get(f"{header.get('general.architecture')}.context_length")
-    return trained if isinstance(trained, int) and trained > 0 else 2048
+    """How many tokens the model was trained to see at once; see `trained_context`."""
+    return trained_context(gguf, proof_of(workspace))
 
 
 def curl(server: Server) -> str:

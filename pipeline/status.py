@@ -78,7 +78,8 @@ def unfinished_run(workspace: Workspace) -> str | None:
         return None
     return (
         f"Training: {newest.step:,} of {steps:,} steps are done and saved ({when(newest.saved)}, "
-        f"{newest.path}){segment_of(newest.about.get('cursor'))}{copy_of(newest.path.parent)}; the "
+        f"{newest.path}){segment_of(newest.about.get('cursor'))}{copy_of(newest.path.parent)}"
+        f"{push_of(newest.path.parent)}; the "
         f"same command goes on with the other {steps - newest.step:,}."
     )
 
@@ -90,6 +91,16 @@ def copy_of(run: Path) -> str:
     match read_json_object(run / COPIED) if (run / COPIED).is_file() else {}:
         case {"step": int(step), "url": str(url), "at": str(at)}:
             return f", that of step {step:,} copied to {url} ({when(at)})"
+    return ""
+
+
+def push_of(run: Path) -> str:
+    """Which weights of a run were pushed last, where and when; nothing if none were."""
+    from pipeline.training.publishing_best import PUSHED
+
+    match read_json_object(run / PUSHED) if (run / PUSHED).is_file() else {}:
+        case {"step": int(step), "url": str(url), "at": str(at)}:
+            return f", the best weights, of step {step:,}, pushed to {url} ({when(at)})"
     return ""
 
 

@@ -19,7 +19,9 @@ from typing import Any
 
 from typer import Exit
 
+from pipeline import push_best
 from pipeline import train_options as options
+from pipeline import train_watch_options as watching
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, Jobs, OverwriteEdited
 from pipeline.command import run_script as run_script
 from pipeline.corpus.new_tokens import read_tokens
@@ -39,6 +41,7 @@ from pipeline.training.segments import find_series
 from pipeline.training.settings import TrainSettings
 from pipeline.training.sources import choose_kind, read_samples, read_template
 from pipeline.training.supervisor import run_until_done
+from pipeline.training.trainer import TrainResult
 from pipeline.training.trainer import show as show_training
 from pipeline.training.trainer import train as train_model
 from pipeline.workspace import Workspace
@@ -89,26 +92,29 @@ def train(
     weight_decay: options.WeightDecay = TrainSettings.weight_decay,
     beta2: options.Beta2 = TrainSettings.beta2,
     max_grad_norm: options.MaxGradNorm = TrainSettings.max_grad_norm,
+    order: options.Order = TrainSettings.order,
     seed: options.Seed = TrainSettings.seed,
-    eval_tokens: options.EvalTokens = TrainSettings.eval_tokens,
-    eval_every: options.EvalEvery = None,
-    keep_best: options.KeepBest = TrainSettings.keep_best,
-    sample_prompt: options.SamplePrompt = None,
-    sample_tokens: options.SampleTokens = TrainSettings.sample_tokens,
-    report_to: options.ReportTo = None,
-    price_per_hour: options.PricePerHour = None,
-    profile_steps: options.ProfileSteps = 0,
-    save_steps: options.SaveSteps = None,
-    save_minutes: options.SaveMinutes = TrainSettings.save_minutes,
-    keep_last: options.KeepLast = TrainSettings.keep_last,
-    keep_every: options.KeepEvery = None,
-    resume: options.Resume = "auto",
-    allow_changed: options.AllowChanged = False,
-    sync_to: options.SyncTo = None,
-    steps_per_round: options.StepsPerRound = None,
-    segments_per_round: options.SegmentsPerRound = None,
+    eval_tokens: watching.EvalTokens = TrainSettings.eval_tokens,
+    eval_every: watching.EvalEvery = None,
+    keep_best: watching.KeepBest = TrainSettings.keep_best,
+    sample_prompt: watching.SamplePrompt = None,
+    sample_tokens: watching.SampleTokens = TrainSettings.sample_tokens,
+    report_to: watching.ReportTo = None,
+    price_per_hour: watching.PricePerHour = None,
+    profile_steps: watching.ProfileSteps = 0,
+    save_steps: watching.SaveSteps = None,
+    save_minutes: watching.SaveMinutes = TrainSettings.save_minutes,
+    keep_last: watching.KeepLast = TrainSettings.keep_last,
+    keep_every: watching.KeepEvery = None,
+    resume: watching.Resume = "auto",
+    allow_changed: watching.AllowChanged = False,
+    sync_to: watching.SyncTo = None,
+    push_to: watching.PushTo = None,
+    push_public: watching.PushPublic = False,
+    steps_per_round: watching.StepsPerRound = None,
+    segments_per_round: watching.SegmentsPerRound = None,
     missing_segment: options.MissingSegment = TrainSettings.missing_segment,
-    until_done: options.UntilDone = False,
+    until_done: watching.UntilDone = False,
     jobs: Jobs = None,
     force: Force = False,
     overwrite_edited: OverwriteEdited = False,
@@ -121,6 +127,7 @@ def train(
     """
     settings = settings_from(locals())
     check_early(settings, resume)
+    push_best.check(push_to, public=push_public)
     workspace = Workspace(data_dir)
     inputs = dataset_files(workspace, dataset, dataset_revision)
     chosen_kind, tables = choose_kind(inputs, kind)
@@ -153,34 +160,49 @@ def train(
             )
         keep_training(checkpoints)
         return
-    with open_run(
-        workspace, "train", version=VERSION, settings=chosen, inputs=inputs, force=force,
-        overwrite_edited=overwrite_edited,
-    ) as run:  # fmt: skip
-        if not run.is_fresh:
-            training, held_out = read_samples(tables, chosen_kind, seed, eos=settings.eos)
-            base = resolve_base_model(
-                base_model, workspace.cache / "base", revision,
-                check=partial(check_model, settings),
-            )  # fmt: skip
-            with run.scratch() as folder:
-                result = train_model(
-                    settings, training, held_out, base, folder, checkpoints_dir=checkpoints,
-                    resume="unfinished" if force and resume == "auto" else resume,
-                    allow_changed=allow_changed, sync_to=sync_to, **work,
+    with push_best.pushing(
+        workspace, push_to, public=push_public, overwrite=overwrite_edited
+    ) as push:
+        if push:
+            push.tell(chosen, inputs)
+        with open_run(
+            workspace, "train", version=VERSION, settings=chosen, inputs=inputs, force=force,
+            overwrite_edited=overwrite_edited,
+        ) as run:  # fmt: skip
+            if not run.is_fresh:
+                training, held_out = read_samples(tables, chosen_kind, seed, eos=settings.eos)
+                base = resolve_base_model(
+                    base_model, workspace.cache / "base", revision,
+                    check=partial(check_model, settings),
                 )  # fmt: skip
-                run.adopt(folder)
-            run.counts |= {
-                "steps": result.steps,
-                "tokens": result.tokens,
-                "ledger": result.ledger,
-                **({"segments": len(parts.parts)} if (parts := result.run.segments) else {}),
-                "bits_per_byte": {
-                    "base": result.base.bits_per_byte,
-                    "adapter": result.adapter.bits_per_byte,
-                },
-            }
-    report(run)
+                with run.scratch() as folder:
+                    result = train_model(
+                        settings, training, held_out, base, folder, checkpoints_dir=checkpoints,
+                        resume="unfinished" if force and resume == "auto" else resume,
+                        allow_changed=allow_changed, sync_to=sync_to,
+                        publisher=push.publisher if push else None,
+                        sha256=lambda path: workspace.fact(path).sha256, **work,
+                    )  # fmt: skip
+                    run.adopt(folder)
+                count(run, result, push)
+        report(run)
+        if push:
+            push.result(run)
+
+
+def count(run: StageRun, result: TrainResult, push: push_best.Push | None) -> None:
+    """Put the figures of a training into the stage's record."""
+    run.counts |= {
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "ledger": result.ledger,
+        **({"segments": len(parts.parts)} if (parts := result.run.segments) else {}),
+        **({"run": push.publisher.run} if push else {}),
+        "bits_per_byte": {
+            "base": result.base.bits_per_byte,
+            "adapter": result.adapter.bits_per_byte,
+        },
+    }
 
 
 def keep_training(checkpoints: Path) -> None:

@@ -215,6 +215,7 @@ def first_answer(
         temperature=parameters.temperature,
         top_p=TOP_P if parameters.top_p is None else parameters.top_p,
         top_k=TOP_K if parameters.top_k is None else parameters.top_k,
+        min_p=0.0 if parameters.min_p is None else parameters.min_p,
         repeat_penalty=parameters.repeat_penalty,
         repeat_last_n=parameters.repeat_last_n,
         seed=seed,

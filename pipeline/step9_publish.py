@@ -27,7 +27,7 @@ from pipeline.export.modelfile import parse_modelfile
 from pipeline.files import fingerprint
 from pipeline.hub.listing import Content
 from pipeline.hub.model import CARD, MODELFILE, Model
-from pipeline.hub.model_files import check_current
+from pipeline.hub.model_files import check_current, remove_empty_parts
 from pipeline.hub.publishing import check_target, push, rehearse
 from pipeline.hub.repository import put, put_made
 from pipeline.hub.told import ADAPTER, MERGED
@@ -112,6 +112,7 @@ def publish(
         if not run.is_fresh:
             check_allowed(model)
             build(run, model)
+    remove_empty_parts(workspace.directory("publish"))
     url = None
     if repo_id is not None:
         url = push(model, repo_id, private=private, revision=revision, overwrite=overwrite_edited)

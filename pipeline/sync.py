@@ -1,4 +1,4 @@
-"""Copies of a run's checkpoints by hand: send them, fetch the newest, list them, verify them."""
+"""Copies of a run's checkpoints by hand: send them, once or as they come; fetch, list, verify."""
 
 import random
 import time
@@ -11,7 +11,7 @@ import typer
 
 from pipeline import console
 from pipeline.command import DEFAULT_DATA_DIR, DataDir
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Action(StrEnum):
     DOWN = "down"
     LIST = "list"
     VERIFY = "verify"
+    WATCH = "watch"
 
 
 def sync(
@@ -34,24 +35,40 @@ def sync(
         Action,
         typer.Argument(
             help="up: send what is not there. down: fetch the newest. list: show what is there. "
-            "verify: read all of it, and compare."
+            "verify: read all of it, and compare. watch: send, and go on sending what comes."
         ),
     ],
     url: Annotated[
-        str, typer.Argument(help="Where the copies are: a folder, s3://, gs://, hf://, ...")
+        str,
+        typer.Argument(help="Where the copies are: a folder, s3://, gs://, hf://, sftp://, ..."),
     ],
     data_dir: DataDir = DEFAULT_DATA_DIR,
     step: Annotated[
         int | None, typer.Option(min=0, help="Only the checkpoint of this step.")
     ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Of watch: seconds between two looks.  [default: 60]"),
+    ] = None,
+    until_done: Annotated[
+        bool,
+        typer.Option(
+            "--until-done",
+            help="Of watch: end once the run has ended and its last checkpoint is there.",
+        ),
+    ] = False,
 ) -> None:
     """Copy the checkpoints of stage 6 to another place and back, by hand.
 
     `pipeline train --sync-to` does so by itself. Only complete checkpoints count, here and there;
     nothing is overwritten, and a machine that trains meanwhile goes on undisturbed.
     """
-    root = Workspace(data_dir).directory("train") / "checkpoints"
-    if action is Action.UP:
+    workspace = Workspace(data_dir)
+    root = workspace.directory("train") / "checkpoints"
+    _check_options(action, step, every, until_done)
+    if action is Action.WATCH:
+        watch(workspace, root, url, every, until_done)
+    elif action is Action.UP:
         send(root, url, step)
     elif action is Action.DOWN:
         fetch_newest(root, url, step)
@@ -66,18 +83,20 @@ def send(root: Path, url: str, step: int | None) -> None:
 
     Raises PipelineError.
     """
-    from pipeline.training import checkpoints
     from pipeline.training.remote_copies import RemoteCopies
+    from pipeline.training.remote_lineage import descends
+    from pipeline.training.remote_local import latest_run, run_of_checkpoint
 
-    runs = [found for folder in root.glob("*") if (found := list(checkpoints.whole(folder)))]
-    latest = max(runs, key=lambda run: run[0].saved, default=[])
+    latest = latest_run(root)
     found = [one for one in latest if step in (None, one.step)]
     if not found:
         raise PipelineError(
             f"{root} has no whole checkpoint{_of(step)}.", "`pipeline train` makes them."
         )
-    run = str(found[0].about.get("run") or found[0].path.parent.name)
-    with RemoteCopies(url, run=run, keep=lambda _: (), by_hand=True) as copies:
+    with RemoteCopies(
+        url, run=run_of_checkpoint(latest[0]), keep=lambda _: (), by_hand=True,
+        follows=descends(latest[0]),
+    ) as copies:  # fmt: skip
         there = copies.steps()
         missing = [one for one in found if one.step not in there]
         for one in missing:
@@ -90,6 +109,47 @@ def send(root: Path, url: str, step: int | None) -> None:
             "Run the same command again: what has arrived is not sent again.",
         )
     console.say(f"sync: {len(missing)} checkpoints sent, {len(found) - len(missing)} were there")
+
+
+def watch(
+    workspace: Workspace, root: Path, url: str, every: float | None, until_done: bool
+) -> None:
+    """Send the whole checkpoints of the latest run in `root`, and those that come, until Ctrl-C.
+
+    With `until_done`, until that run has ended and its last one is there. Raises PipelineError.
+    """
+    from pipeline.training.remote_watch import EVERY, Watch
+
+    Watch(
+        root, url, every=EVERY if every is None else every, until_done=until_done,
+        is_training=lambda: is_at_work(workspace, "train"),
+    ).follow()  # fmt: skip
+
+
+def is_at_work(workspace: Workspace, stage: str) -> bool:
+    """Whether another process has the stage's directory open for work."""
+    from filelock import FileLock, Timeout
+
+    path = workspace.cache / f"{stage}.lock"
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # a directory that only others can write to
+        return False
+    lock.release()
+    return False
+
+
+def _check_options(action: Action, step: int | None, every: float | None, until_done: bool) -> None:
+    if action is Action.WATCH and step is not None:
+        raise UsageError("`pipeline sync watch` sends every checkpoint, and takes no --step.")
+    if action is not Action.WATCH and (every is not None or until_done):
+        option = "--until-done" if until_done else "--every"
+        raise UsageError(f"{option} belongs to `pipeline sync watch`, not to {action}.")
 
 
 def fetch_newest(root: Path, url: str, step: int | None) -> None:

@@ -21,8 +21,9 @@ import pytest
 from pipeline import prompts, writers
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.gguf import convert
-from pipeline.generate import generate
+from pipeline.generate import context_of, generate
 from pipeline.training import scored_models
+from pipeline.training.scored_models import find_candidate
 from pipeline.workspace import Workspace
 from tests.chain import ROOT, environment, pipeline
 from tests.export.conftest import save_adapter
@@ -190,6 +191,26 @@ def test_what_stage_6_recorded_says_whether_prompts_are_turns_of_a_chat(
     evaluation.write_text('{"chat": 3}')
     with pytest.raises(PipelineError, match=r"evaluation.json is damaged"):
         writers.recorded_form(find_candidate(str(folder)))
+
+
+def test_every_form_of_a_model_sees_as_much_as_it_was_trained_to_see(
+    models: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    (data / "7_gguf").mkdir(parents=True)
+    proof = {"files": {"base.gguf": {}}, "context": 64}
+    (data / "7_gguf" / "proof.json").write_text(json.dumps(proof))
+    adapter = Path(shutil.copytree(models / "adapter", tmp_path / "adapter"))
+    told = {"prompt": "x", "sequence_length": 64, "bits_per_byte": {}}
+    (adapter / "evaluation.json").write_text(json.dumps(told))
+    for name in (models / "base.gguf", adapter):
+        tuned = find_candidate(str(name))
+        assert context_of(Workspace(data), tuned) == 64
+        long = {"model": str(name), "data_dir": data, "chat": False, **FEW}
+        with pytest.raises(PipelineError, match="this model sees only 64"):
+            generate("the sea " * 80, **long)
+    assert context_of(Workspace(tmp_path), find_candidate(str(models / "base.gguf"))) == 1024
+    assert context_of(Workspace(data), find_candidate(str(models / "base"))) == 0
 
 
 def test_base_and_tuned_are_put_side_by_side_and_saved(

@@ -89,6 +89,29 @@ def test_a_model_of_texts_goes_on_from_what_a_chat_says(server: Server) -> None:
     assert "/v1/completions" in curl(server)
 
 
+def test_a_request_that_nothing_can_go_on_from_is_told_so(server: Server) -> None:
+    def refused(body: str, path: str = "completions") -> str:
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
+        connection.request("POST", f"/v1/{path}", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        error = json.loads(answer.read())["error"]
+        connection.close()
+        assert (answer.status, error["type"]) == (400, "invalid_request_error")
+        return str(error["message"])
+
+    empty = "The prompt is empty, and this model has no token that begins a text."
+    for body in ('{"prompt": ""}', '{"prompt": [""], "stream": true}', "{}"):
+        assert refused(body) == empty
+    assert refused('{"prompt": null}') == "The prompt is no text."
+    assert "send them one by one" in refused('{"prompt": ["a", "b"]}')
+    assert refused('{"prompt": ') == "The request is no JSON."
+    assert refused("[]") == "The request is no JSON object."
+    for turns in ("[]", '[{"role": "user", "content": ""}]'):
+        assert "are empty" in refused(f'{{"messages": {turns}}}', "chat/completions")
+    answer = server.ask("/completions", {"prompt": [PROMPT], "max_tokens": 1})
+    assert answer["usage"]["completion_tokens"] == 1, "and the next request is answered"
+
+
 def test_web_pages_of_strangers_get_nothing(server: Server) -> None:
     allowed = "Access-Control-Allow-Origin"
     assert get(server).status == 200

@@ -150,7 +150,8 @@ def test_another_gguf_and_other_ways_to_draw_can_be_chosen(
     assert (found["parameter num_ctx"], found["parameter num_predict"]) == ("64", "-1")
     assert drawn == [
         {"gguf": "Tales-Q4_K_M.gguf", "prompt": PROMPT, "max_tokens": 8, "temperature": 0.9,
-         "top_p": 0.8, "top_k": 10, "repeat_penalty": 1.3, "repeat_last_n": 32, "seed": 5}
+         "top_p": 0.8, "min_p": 0.1, "top_k": 10, "repeat_penalty": 1.3, "repeat_last_n": 32,
+         "seed": 5}
     ]  # fmt: skip
     modelfile(data, gguf="Tales-Q8_0.gguf")
     assert dict(instructions(data))["from"] == "./Tales-Q8_0.gguf"

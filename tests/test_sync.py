@@ -1,15 +1,24 @@
 """`pipeline sync`: copies of checkpoints by hand."""
 
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.cli import make_pipeline
+from pipeline.run import open_run
+from pipeline.sync import is_at_work
 from pipeline.training import checkpoints
 from pipeline.training.remote_copies import RemoteCopies
+from pipeline.workspace import Workspace
+from tests.chain import ROOT, environment
 from tests.lying_remote import lying
 from tests.s3_server import S3Server
+from tests.sftp_server import SftpServer
 
 RUN = "0123456789abcdef"
 S3_URL = "s3://bucket/runs/horror"
@@ -25,19 +34,26 @@ def make(data: Path, *steps: int, text: str = "") -> Path:
     for step in steps:
         content = f"{text} {step}" * 9
         checkpoints.write(
-            folder, step, lambda path: (path / "model.bin").write_text(content), {"run": RUN}  # noqa: B023
+            folder, step, lambda path: (path / "model.bin").write_text(content),  # noqa: B023
+            {"run": RUN, "steps": 2},
         )  # fmt: skip
     return folder
 
 
-@pytest.fixture(params=["folder", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "folder":
-        return str(tmp_path / "copies")
-    server: S3Server = request.getfixturevalue("s3")
-    request.getfixturevalue("s3_keys")
-    server.put("bucket", "other", b"")
-    return S3_URL
+@pytest.fixture(params=["folder", "s3", "sftp"])
+def url(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    if request.param == "sftp":
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        with SftpServer(tmp_path / "far", tmp_path / "home") as far:
+            yield far.url
+        return
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        request.getfixturevalue("s3_keys")
+        server.put("bucket", "other", b"")
+    yield S3_URL if request.param == "s3" else str(tmp_path / "copies")
 
 
 def test_up_and_down_bring_all_that_is_whole_and_verify_reads_it(url: str, tmp_path: Path) -> None:
@@ -104,13 +120,17 @@ def test_what_is_broken_there_is_found_and_what_is_incomplete_is_shown(tmp_path:
         ("down", "https://example.org/x", 2, "cannot be written to"),
         ("down", "nonsense://x", 2, "nonsense:// is not known here"),
         ("sideways", "copies", 2, "sideways"),
+        ("watch --step 1", "copies", 2, "takes no --step"),
+        ("up --every 1", "copies", 2, "--every belongs to `pipeline sync watch`"),
+        ("list --until-done", "copies", 2, "--until-done belongs to `pipeline sync watch`"),
     ],
 )
 def test_what_cannot_be_done_is_said(
     action: str, url: str, code: int, said: str, tmp_path: Path
 ) -> None:
     address = str(tmp_path / url) if url == "copies" else url
-    result = sync(action, address, tmp_path)
+    word, *options = action.split()
+    result = sync(word, address, tmp_path, *options)
     assert result.exit_code == code and said in " ".join(result.stderr.split())
 
 
@@ -125,3 +145,42 @@ def test_a_remote_that_changes_everything_fails_the_command(
         result = sync("up", "lying://bucket/run", tmp_path)
     assert result.exit_code == 1
     assert "1 of 1 checkpoints did not arrive" in " ".join(result.stderr.split())
+
+
+def test_watch_ends_by_itself_once_a_run_has_ended(tmp_path: Path) -> None:
+    url = str(tmp_path / "copies")
+    make(tmp_path, 1, 2)
+    watched = sync("watch", url, tmp_path, "--until-done")
+    assert watched.exit_code == 0
+    assert "sync: 2 checkpoints sent" in watched.stderr.split("\n")[-2]
+    workspace = Workspace(tmp_path)
+    assert not is_at_work(workspace, "train")
+    with open_run(workspace, "acquire", version=1, settings={}):
+        assert is_at_work(workspace, "acquire") and not is_at_work(workspace, "train")
+    assert not is_at_work(workspace, "acquire")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_watch_and_what_was_sent_is_whole(number: int, tmp_path: Path) -> None:
+    url = str(tmp_path / "copies")
+    make(tmp_path, 1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", "sync", "watch", url, "--every", "0.1",
+         "--data-dir", str(tmp_path)],
+        cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("sync: watching")
+        assert "Copied the checkpoint of step 1" in process.stderr.readline()
+        make(tmp_path, 2)
+        assert "Copied the checkpoint of step 2" in process.stderr.readline()
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0
+    assert said.startswith("sync: 2 checkpoints sent to") and said.count("\n") == 1
+    assert "sync: 2 checkpoints" in sync("verify", url, tmp_path).stderr

@@ -22,6 +22,25 @@ class NotFinite(Exception):
     """A merged tensor holds numbers that are not finite."""
 
 
+class TooLarge(NotFinite):
+    """A merged tensor holds numbers that are larger than its type can hold: `largest` is one."""
+
+    def __init__(self, name: str, kind: str, largest: float) -> None:
+        super().__init__(name)
+        self.name, self.kind, self.largest = name, kind, largest
+
+    def as_error(self) -> PipelineError:
+        """The sentence about it."""
+        import torch
+
+        most = torch.finfo(getattr(torch, DTYPES[self.kind])).max
+        return PipelineError(
+            f"The weights of {self.name} go up to {self.largest:,.0f}, and {DTYPES[self.kind]}"
+            f" holds no number beyond {most:,.0f}.",
+            "Write the model in bfloat16 or float32: pipeline merge --dtype bfloat16.",
+        )
+
+
 @dataclass(frozen=True)
 class Job:
     """One tensor to be made: `source` (absent where the adapter brings a whole tensor), what
@@ -101,14 +120,12 @@ def pieces(
     Raises:
         PipelineError: one slice needs more than `limit` bytes.
     """
-    import torch
-
     step = job.slice_rows(adapter, limit)
     if job.is_copy:
         for first, last in _ranges(job, step):
             yield partial(job.source.rows, first, last)
         return
-    work = _Work(job, adapter, step, getattr(torch, DTYPES[job.kind]))
+    work = _Work(job, adapter, step)
     for first, last in _ranges(job, step):
         yield partial(work.merged, first, last)
 
@@ -121,6 +138,20 @@ def check_finite(numbers: "torch.Tensor", name: str) -> None:
     low, high = numbers.aminmax()
     if not (isfinite(low.item()) and isfinite(high.item())):
         raise NotFinite(name)
+
+
+def rounded(numbers: "torch.Tensor", name: str, kind: str) -> "torch.Tensor":
+    """`numbers` in the type `kind`. Raises NotFinite, with the name of the tensor, for one that is
+    no number, and TooLarge for one that the type cannot hold."""
+    import torch
+
+    made = numbers.to(getattr(torch, DTYPES[kind]))
+    try:
+        check_finite(made, name)
+    except NotFinite:
+        check_finite(numbers, name)
+        raise TooLarge(name, kind, numbers.abs().max().item()) from None
+    return made
 
 
 def _ranges(job: Job, step: int) -> Iterator[tuple[int, int]]:
@@ -136,10 +167,8 @@ def _ranges(job: Job, step: int) -> Iterator[tuple[int, int]]:
 class _Work:
     """The tensors of the adapter that one job needs, in memory."""
 
-    def __init__(
-        self, job: Job, adapter: Mapping[str, Stored], step: int, dtype: "torch.dtype"
-    ) -> None:
-        self._job, self._dtype = job, dtype
+    def __init__(self, job: Job, adapter: Mapping[str, Stored], step: int) -> None:
+        self._job = job
         self._stored_rows = min(as_matrix(job.shape)[0], as_matrix(job.source.shape)[0])
         self._update: Callable[[int, int], torch.Tensor] | None = None
         self._row_factor: torch.Tensor | None = None
@@ -168,9 +197,7 @@ class _Work:
 
     def merged(self, first: int, last: int) -> "torch.Tensor":
         """The merged rows, rounded."""
-        rounded = self._rows_of(first, last).to(self._dtype)
-        check_finite(rounded, self._job.name)
-        return rounded
+        return rounded(self._rows_of(first, last), self._job.name, self._job.kind)
 
     def _rows_of(self, first: int, last: int) -> "torch.Tensor":
         import torch

@@ -8,17 +8,16 @@ import hashlib
 import json
 import tempfile
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.about import clean, plain
 from pipeline.export.header import Header, read_header, tensor_count
-from pipeline.export.llama import quantize_file, tokenize
+from pipeline.export.llama import quantize_file
 from pipeline.export.process import python_module, run_logged
 from pipeline.export.quantizations import QUANTIZATIONS, Quantization, check_quantization
 
@@ -27,7 +26,6 @@ __all__ = [
     "Quantization",
     "check_converter",
     "check_quantization",
-    "check_tokenizer",
     "convert",
     "quantize",
     "removed_on_failure",
@@ -131,33 +129,6 @@ def _licence_card(model_dir: Path, licence: str | None) -> Iterator[None]:
         yield
     finally:
         card.unlink()
-
-
-def check_tokenizer(gguf: Path, model_dir: Path, texts: Sequence[str], log: Path) -> None:
-    """Raise a PipelineError unless GGUF and model make the same token ids of every text.
-
-    The converter guesses how a tokenizer splits text from a hash over one test string; a wrong
-    guess gives a model that reads everything slightly garbled and fails nowhere. Does nothing
-    where the model has no tokenizer.json to compare with.
-    """
-    from tokenizers import Tokenizer
-
-    source = model_dir / "tokenizer.json"
-    if not source.is_file():
-        return
-    tokenizer = Tokenizer.from_file(str(source))
-    for text, ids in zip(texts, tokenize(gguf, texts, log, special=True), strict=True):
-        expected = tokenizer.encode(text, add_special_tokens=False).ids
-        if ids == expected:
-            continue
-        pairs = enumerate(zip_longest(ids, expected))
-        at = next(i for i, (mine, wanted) in pairs if mine != wanted)
-        around = tokenizer.decode(expected[max(0, at - 3) : at + 3])
-        raise PipelineError(
-            f"The tokenizer in {gguf.name} differs from that of the model in {model_dir}: at"
-            f" {around!r} it makes {ids[at : at + 3]} instead of {expected[at : at + 3]}.",
-            "llama.cpp's converter does not know this tokenizer; such a model cannot be exported.",
-        )
 
 
 def check_converter() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
 from pipeline.export.adapters import Change
-from pipeline.export.arithmetic import Job, pieces
+from pipeline.export.arithmetic import Job, pieces, rounded
 from pipeline.export.names import Group
 from pipeline.export.weights import DTYPES, Source, Stored, as_matrix, n_bytes
 
@@ -121,5 +121,5 @@ class GroupWork:
                 merged[at : at + len(piece)] = piece
                 at += len(piece)
             parameters[name] = merged.reshape(job.shape)
-        parameters = {name: tensor.to(dtype) for name, tensor in parameters.items()}
+        parameters = {name: rounded(tensor, name, self.kind) for name, tensor in parameters.items()}
         return self.group.revert(self.model, parameters)

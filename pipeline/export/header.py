@@ -1,6 +1,7 @@
 """Read back what a GGUF file says about itself, without loading a model."""
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +11,7 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     from gguf import GGUFReader
 
+UNKNOWN_CONTEXT = 2048  # tokens, of a model that says nothing
 _LONGEST_LIST = 64  # metadata lists beyond this (tokens, scores, merges) are left out
 # What the reader raises on bytes that make no sense.
 _DAMAGE = (ValueError, IndexError, KeyError, OSError, OverflowError, MemoryError, struct.error)
@@ -103,3 +105,14 @@ def read_header(path: Path) -> Header:
 def metadata(path: Path) -> dict[str, Any]:
     """A GGUF's metadata as plain values; lists of more than 64 entries are left out."""
     return read_header(path).metadata
+
+
+def trained_context(gguf: Path, proof: Mapping[str, Any]) -> int:
+    """How many tokens a model was trained to see at once: by `proof`, stage 7's account of its
+    files, if the GGUF is one of them, else by its own header, which has the base's."""
+    context = proof.get("context")
+    if gguf.name in proof.get("files", {}) and isinstance(context, int) and context > 0:
+        return context
+    header = metadata(gguf)
+    trained = header.get(f"{header.get('general.architecture')}.context_length")
+    return trained if isinstance(trained, int) and trained > 0 else UNKNOWN_CONTEXT

@@ -1,10 +1,13 @@
-"""What type of numbers a merged model is written in: 16 bits, of the base's kind."""
+"""What type of numbers a merged model is written in: 16 bits of the base's kind, if not told."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline.export.companions import text_part
-from pipeline.export.weights import FLOATS, Source, as_matrix
+from pipeline.export.weights import DTYPES, FLOATS, Source, as_matrix
+
+# The types that can be asked for, as people call them.
+WANTED = {DTYPES[kind]: kind for kind in ("BF16", "F16", "F32")}
 
 
 def target_kind(config: dict[str, Any], tensors: Mapping[str, Source]) -> str:
@@ -30,10 +33,12 @@ def _numbers(tensors: Mapping[str, Source]) -> dict[str, int]:
 
 
 class Kinds:
-    """What type each tensor is written in."""
+    """What type each tensor is written in: `dtype`, one of WANTED, or what suits the base."""
 
-    def __init__(self, config: dict[str, Any], tensors: Mapping[str, Source]) -> None:
-        self.target = target_kind(config, tensors)
+    def __init__(
+        self, config: dict[str, Any], tensors: Mapping[str, Source], dtype: str | None = None
+    ) -> None:
+        self.target = WANTED[dtype] if dtype else target_kind(config, tensors)
         counts = _numbers(tensors)
         # Among 16-bit matrices, the few that are float32 are so on purpose.
         self._keep_wide = counts["F16"] + counts["BF16"] > counts["F32"]

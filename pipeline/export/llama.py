@@ -42,6 +42,7 @@ __all__ = [
 # Ollama's own sampling defaults, where the guide that this product follows sets none.
 TOP_K = 40
 TOP_P = 0.9
+MIN_P = 0.0
 REPEAT_PENALTY = 1.1
 
 # Under this size one thread draws as fast as two: what they gain they lose waiting for each other
@@ -69,6 +70,7 @@ def complete(
     temperature: float = 0.6,
     top_p: float = TOP_P,
     top_k: int = TOP_K,
+    min_p: float = MIN_P,
     repeat_penalty: float = REPEAT_PENALTY,
     repeat_last_n: int = 256,
     seed: int = 0,
@@ -116,6 +118,7 @@ def complete(
             "temperature": temperature,
             "top_p": top_p,
             "top_k": top_k,
+            "min_p": min_p,
             "repeat_penalty": repeat_penalty,
             "repeat_last_n": repeat_last_n,
             "seed": seed,

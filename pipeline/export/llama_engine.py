@@ -200,14 +200,18 @@ class Context:
 
 
 class Sampler:
-    """Ollama's chain: repeat penalty, top-k, top-p, temperature, then a draw by seed."""
+    """Ollama's chain: repeat penalty, top-k, top-p, min-p, temperature, then a draw by seed.
 
-    def __init__(self, model: Model, settings: dict[str, Any]) -> None:
+    `length` is that of the context, which is how far a `repeat_last_n` of -1 looks back.
+    """
+
+    def __init__(self, model: Model, settings: dict[str, Any], length: int) -> None:
         self.handle: Any = llama_cpp.llama_sampler_chain_init(
             llama_cpp.llama_sampler_chain_default_params()
         )
         temperature = settings["temperature"]
         last_n, penalty = settings["repeat_last_n"], settings["repeat_penalty"]
+        last_n = last_n if last_n >= 0 else length  # llama.cpp takes -1 for none
         self._add(
             llama_cpp.llama_sampler_init_penalties(model.vocabulary_size, last_n, penalty, 0.0, 0.0)
         )
@@ -216,8 +220,13 @@ class Sampler:
             return
         self._add(llama_cpp.llama_sampler_init_top_k(settings["top_k"]))
         self._add(llama_cpp.llama_sampler_init_top_p(settings["top_p"], 1))
+        self._add(llama_cpp.llama_sampler_init_min_p(settings["min_p"], 1))
         self._add(llama_cpp.llama_sampler_init_temp(temperature))
         self._add(llama_cpp.llama_sampler_init_dist(settings["seed"] % 2**32))
+
+    def free(self) -> None:
+        """Give its memory back."""
+        llama_cpp.llama_sampler_free(self.handle)
 
     def _add(self, sampler: Any) -> None:
         llama_cpp.llama_sampler_chain_add(self.handle, sampler)

@@ -147,7 +147,7 @@ def _complete(request: Request, emit: Emit) -> dict[str, Any]:
         draw_threads=request["draw_threads"],
         all_logits=False,
     ) as context:
-        drawn = draw_tokens(context, prompt, Sampler(model, request))
+        drawn = draw_tokens(context, prompt, Sampler(model, request, length))
         for text, stopped in until_stop(answer.pieces(drawn), request["stop"]):
             if text:
                 emit("text", text=text)

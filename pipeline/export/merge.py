@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PipelineError
 from pipeline.export.adapter_files import Adapter, read_adapter
 from pipeline.export.adapters import Change, find_changes, vocabulary_of
-from pipeline.export.arithmetic import Job, NotFinite, pieces, work_memory
+from pipeline.export.arithmetic import Job, NotFinite, TooLarge, pieces, work_memory
 from pipeline.export.bases import read_base
 from pipeline.export.companions import (
     BaseChanges,
@@ -65,14 +65,16 @@ def merge_adapter(
     max_memory: int = MAX_MEMORY,
     merge_base: Path | None = None,
     shard_size: int = SHARD_SIZE,
+    dtype: str | None = None,
     on_tensor: Callable[[int], object] = lambda _: None,
 ) -> Merged:
-    """Write base + adapter to `out_dir` as a 16-bit Hugging Face model.
+    """Write base + adapter to `out_dir` as a Hugging Face model, of 16 bits unless told otherwise.
 
     The result is PEFT's own merge, but each number is computed in float32 and rounded once: to
-    float16 if the base is float16, else to bfloat16. The tokenizer is the base's, file by file (the
-    adapter's if it brings new tokens); its chat template is left out, unless asked for, because
-    Ollama would wrap the prompts of a completion model in it.
+    `dtype` if that is given, else to float16 if the base is float16, else to bfloat16. The
+    tokenizer is the base's, file by file (the adapter's if it brings new tokens); its chat template
+    is left out, unless asked for, because Ollama would wrap the prompts of a completion model in
+    it.
 
     A base that bitsandbytes stored in four bits is merged in either of two ways. By itself, its
     weights are unpacked to 16 bits: exactly the model that the adapter was trained on, with the
@@ -89,17 +91,21 @@ def merge_adapter(
         max_memory: bytes that the work may take, besides the libraries themselves.
         merge_base: the folder of the 16-bit original of a four-bit base.
         shard_size: the most bytes of a file of weights.
+        dtype: "bfloat16", "float16" or "float32"; the few tensors that a 16-bit model has in
+            float32 on purpose stay so.
         on_tensor: told the size of each tensor when it is written, in bytes.
 
     Raises:
         PipelineError: base or adapter is missing, damaged, or they do not belong together; the
-            adapter is of a kind that cannot be merged; memory or disk do not suffice.
+            adapter is of a kind that cannot be merged; a number is too large for the type;
+            memory or disk do not suffice.
     """
     _check_base(base_dir)
     if holds_model(adapter_dir):
         jobs = take_model(
-            adapter_dir, out_dir, max_memory=max_memory, shard_size=shard_size, on_tensor=on_tensor
-        )
+            adapter_dir, out_dir, base_dir, max_memory=max_memory, shard_size=shard_size,
+            dtype=dtype, on_tensor=on_tensor,
+        )  # fmt: skip
         tokenizer = adapter_dir if has_tokenizer(adapter_dir) else base_dir
         copy_tokenizer(tokenizer, out_dir, keep_chat_template=keep_chat_template)
         peak = max(work_memory(job, {}, max_memory) for job in jobs)
@@ -120,7 +126,8 @@ def merge_adapter(
     if merge_base is not None:
         _check_original(base_dir, merge_base)
         base_dir = merge_base
-    merged = _Merge(base_dir, adapter, changes, max_memory).write(out_dir, shard_size, on_tensor)
+    merge = _Merge(base_dir, adapter, changes, max_memory, dtype)
+    merged = merge.write(out_dir, shard_size, on_tensor)
     copy_generation_config(base_dir, out_dir)
     copy_tokenizer(tokenizer, out_dir, keep_chat_template=keep_chat_template)
     return merged
@@ -152,13 +159,18 @@ class _Merge:
     """One merge: what is to be written, worked out before anything is."""
 
     def __init__(
-        self, base_dir: Path, adapter: Adapter, changes: BaseChanges, max_memory: int
+        self,
+        base_dir: Path,
+        adapter: Adapter,
+        changes: BaseChanges,
+        max_memory: int,
+        dtype: str | None,
     ) -> None:
         self._base_dir, self._adapter, self._changes = base_dir, adapter, changes
         self._limit = max_memory
         self._config = read_json_object(base_dir / "config.json")
         self._tensors = read_base(base_dir, self._config)
-        self._kinds = Kinds(self._config, self._tensors)
+        self._kinds = Kinds(self._config, self._tensors, dtype)
         self._homes = find_homes(empty_model(base_dir), self._tensors, base_dir)
         self._vocabulary = vocabulary_of(adapter, self._homes)
         self._wanted, self._shapes = find_changes(adapter, base_dir, self._homes, self._vocabulary)
@@ -280,6 +292,8 @@ class _Merge:
         check_disk(out_dir, total)
         try:
             write_folder(out_dir, planned, self._pieces, shard_size=shard_size, on_tensor=on_tensor)
+        except TooLarge as error:
+            raise error.as_error() from error
         except NotFinite as error:
             raise PipelineError(
                 f"The adapter in {self._adapter.folder} is broken: merged weights of {error} are"

@@ -116,9 +116,15 @@ class Room:
 
 
 def room_needed(
-    base_dir: Path, adapter_dir: Path, kinds: Sequence[str], *, merge_base: Path | None = None
+    base_dir: Path,
+    adapter_dir: Path,
+    kinds: Sequence[str],
+    *,
+    merge_base: Path | None = None,
+    dtype: str | None = None,
 ) -> Room:
-    """What it takes to merge, convert and quantize; from names and shapes only.
+    """What it takes to merge (to `dtype`, see `merge_adapter`), convert and quantize; from names
+    and shapes only.
 
     Raises PipelineError: base or adapter are missing or damaged.
     """
@@ -135,13 +141,13 @@ def room_needed(
     config = read_json_object(folder / "config.json")
     tied = bool(text_part(config).get("tie_word_embeddings", config.get("tie_word_embeddings")))
     head = _vocabulary_bytes(tokenizer)
-    written = Kinds(config, tensors)
+    written = Kinds(config, tensors, dtype)
     merged = sum(
         prod(source.shape) * item_size(written.of(source, True)) for source in tensors.values()
     )
     ends = {name: source for name, source in tensors.items() if _is_end(name)}
     width = next((source.shape[-1] for source in ends.values()), 0)
-    merged += 2 * new * width * len(ends)
+    merged += item_size(written.target) * new * width * len(ends)
     files = {kind: _file_bytes(kind, tensors, tied, new) + head for kind in kinds}
     plain = _file_bytes("bf16", tensors, tied, new) + head
     return Room(merged + head, plain, files)

@@ -1,8 +1,8 @@
 """The process in which the server runs: `python -m pipeline.export.server_worker`.
 
 llama-cpp-python's server, with what its own command line does not give: the settings come through
-stdin, requests that say nothing of sampling get the guide's, and web pages of strangers get
-nothing.
+stdin, requests that say nothing of sampling get the guide's, one without a prompt is told so, and
+web pages of strangers get nothing.
 """
 
 import asyncio
@@ -90,6 +90,7 @@ def make_app(request: Request) -> Any:
     _without_extra_buffers()
     _set_defaults(request["sampling"], request["alias"])
     _register_plain_format()
+    _check_prompts(is_plain=not request["has_template"])
     from fastapi.middleware.cors import CORSMiddleware
     from llama_cpp.server.app import create_app
     from llama_cpp.server.settings import ModelSettings, ServerSettings
@@ -169,6 +170,72 @@ def _set_defaults(sampling: dict[str, Any], alias: str) -> None:
         if sampling["stop"]:
             fields["stop"].default = list(sampling["stop"])
         request.model_rebuild(force=True)
+
+
+def _check_prompts(*, is_plain: bool) -> None:
+    """Answer requests that no model can go on from with a sentence and 400; left alone, they fail
+    inside of llama.cpp. `is_plain`: chats have no template that would give them a beginning.
+
+    To be called before the application is imported, which makes its routes then.
+    """
+    from fastapi.responses import JSONResponse
+    from llama_cpp.server.errors import RouteErrorHandler
+
+    original = RouteErrorHandler.get_route_handler
+
+    def get_route_handler(route: Any) -> Any:
+        handle = original(route)
+
+        async def checked(request: Any) -> Any:
+            why = None
+            if request.url.path.endswith("/completions"):
+                try:
+                    # The request keeps what was read, so it can be read again.
+                    why = refusal(await request.json(), is_plain=is_plain)
+                except ValueError:
+                    why = "The request is no JSON."
+            if why is None:
+                return await handle(request)
+            error = {
+                "message": why, "type": "invalid_request_error", "param": "prompt", "code": None
+            }  # fmt: skip
+            return JSONResponse({"error": error}, status_code=400)
+
+        return checked
+
+    RouteErrorHandler.get_route_handler = get_route_handler  # type: ignore[method-assign,assignment]
+
+
+def refusal(body: Any, *, is_plain: bool) -> str | None:
+    """Why no model can go on from a request; None if one can. An empty prompt is good for those
+    that were trained with a token that begins a text."""
+    if not isinstance(body, dict):
+        return "The request is no JSON object."
+    if "messages" in body:
+        turns = body["messages"] if isinstance(body["messages"], list) else []
+        told = [turn.get("content") for turn in turns if isinstance(turn, dict)]
+        if any(told) or (turns and not is_plain) or (is_plain and _begins_texts()):
+            return None
+        return "The messages are empty."
+    prompt = body.get("prompt", "")
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    if not all(isinstance(one, str) for one in prompts):
+        return "The prompt is no text."
+    if len(prompts) > 1:
+        return "There is more than one prompt in the request: send them one by one."
+    if any(prompts) or _begins_texts():
+        return None
+    return "The prompt is empty, and this model has no token that begins a text."
+
+
+def _begins_texts() -> bool:
+    """Whether the model was trained with a token at the beginning of each text."""
+    from llama_cpp.server import app as server
+
+    proxy: Any = server._llama_proxy
+    vocabulary = llama_cpp.llama_model_get_vocab(proxy().model)
+    first = llama_cpp.llama_vocab_bos(vocabulary)
+    return bool(llama_cpp.llama_vocab_get_add_bos(vocabulary)) and first >= 0
 
 
 def _register_plain_format() -> None:

@@ -67,7 +67,7 @@ def write(model: Model, request: Request, emit: Emit, stopped: Container[int]) -
         model, length, threads=request["threads"], draw_threads=request["draw_threads"],
         all_logits=False,
     ) as context:  # fmt: skip
-        for token in islice(drawn(context, prompt, Chain(model, how, length), is_stopped), limit):
+        for token in islice(drawn(context, prompt, Sampler(model, how, length), is_stopped), limit):
             last = time.perf_counter()
             tokens += 1
             first = last if tokens == 1 else first
@@ -97,7 +97,7 @@ def _length(model: Model, request: Request, prompt: int) -> int:
 
 
 def drawn(
-    context: Context, prompt: Sequence[int], chain: "Chain", is_stopped: Callable[[], bool]
+    context: Context, prompt: Sequence[int], chain: Sampler, is_stopped: Callable[[], bool]
 ) -> Iterator[int]:
     """Read the prompt, then draw token after token until the context is full or it is stopped."""
     try:
@@ -115,37 +115,6 @@ def drawn(
             context.decode([token], position, all_logits=False)
     finally:
         chain.free()
-
-
-class Chain(Sampler):
-    """The engine's chain with min-p in it."""
-
-    def __init__(self, model: Model, how: dict[str, Any], length: int) -> None:
-        self.handle = llama_cpp.llama_sampler_chain_init(
-            llama_cpp.llama_sampler_chain_default_params()
-        )
-        last_n = how["repeat_last_n"]
-        self._add(
-            llama_cpp.llama_sampler_init_penalties(
-                model.vocabulary_size,
-                last_n if last_n >= 0 else length,
-                how["repeat_penalty"],
-                0.0,
-                0.0,
-            )
-        )
-        if how["temperature"] <= 0:
-            self._add(llama_cpp.llama_sampler_init_greedy())
-            return
-        self._add(llama_cpp.llama_sampler_init_top_k(how["top_k"]))
-        self._add(llama_cpp.llama_sampler_init_top_p(how["top_p"], 1))
-        self._add(llama_cpp.llama_sampler_init_min_p(how["min_p"], 1))
-        self._add(llama_cpp.llama_sampler_init_temp(how["temperature"]))
-        self._add(llama_cpp.llama_sampler_init_dist(how["seed"]))
-
-    def free(self) -> None:
-        """Give its memory back."""
-        llama_cpp.llama_sampler_free(self.handle)
 
 
 # --- prompts ------------------------------------------------------------------------------------

@@ -226,7 +226,7 @@ def check_disk(folder: Path, needed: int) -> None:
             f"The merged model needs {(needed + SPARE_DISK) / 1e9:,.2f} GB in {folder}, but only"
             f" {free / 1e9:,.2f} GB are free there:"
             f" {(needed + SPARE_DISK - free) / 1e9:,.2f} GB are missing.",
-            "Delete something there, or use another --data-dir.",
+            "Delete something there, or write to another disk.",
         )
 
 

@@ -4,14 +4,19 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
 from pipeline.export.adapter_files import CONFIG
 from pipeline.export.adapters import Change
 from pipeline.export.ahead import in_order
-from pipeline.export.arithmetic import Job, NotFinite, check_finite, pieces
-from pipeline.export.companions import BaseChanges, copy_generation_config, write_config
+from pipeline.export.arithmetic import Job, NotFinite, TooLarge, check_finite, pieces
+from pipeline.export.companions import (
+    BaseChanges,
+    copy_generation_config,
+    text_part,
+    write_config,
+)
 from pipeline.export.kinds import Kinds
 from pipeline.export.names import empty_model, find_homes
 from pipeline.export.weights import (
@@ -21,10 +26,11 @@ from pipeline.export.weights import (
     Planned,
     Stored,
     check_disk,
+    n_bytes,
     read_folder,
     write_folder,
 )
-from pipeline.files import link_or_copy, read_json_object
+from pipeline.files import link_or_copy, read_json_object, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -39,23 +45,27 @@ def holds_model(folder: Path) -> bool:
 def take_model(
     folder: Path,
     out_dir: Path,
+    base_dir: Path,
     *,
     max_memory: int,
     shard_size: int,
+    dtype: str | None,
     on_tensor: Callable[[int], object],
 ) -> list[Job]:
-    """Put the model in `folder` into `out_dir`, rounded to 16 bits if it is not so already.
+    """Put the model in `folder`, made from that in `base_dir`, into `out_dir`: in `dtype` if that
+    is given, else rounded to 16 bits if it is not so already.
 
     Returns:
         What was done, a job for each tensor.
 
     Raises:
-        PipelineError: it is not whole, or holds numbers that are not finite.
+        PipelineError: it is not whole, or holds numbers that are not finite, or too large for the
+            type.
     """
-    config = read_json_object(folder / "config.json")
+    config = with_cache_of(read_json_object(base_dir / "config.json"), folder)
     tensors = read_folder(folder, "trained model")
     find_homes(empty_model(folder), tensors, folder, "trained model")
-    kinds = Kinds(config, tensors)
+    kinds = Kinds(config, tensors, dtype)
     jobs = {
         key: Job(key, stored, Change(), kinds.of(stored, False), stored.shape)
         for key, stored in tensors.items()
@@ -70,7 +80,8 @@ def take_model(
     planned = [Planned(job.name, job.kind, job.shape) for job in jobs.values()]
     total = sum(tensor.size for tensor in planned)
     try:
-        if all(tensors[tensor.name].kind == tensor.kind for tensor in planned):
+        is_same = all(tensors[tensor.name].kind == tensor.kind for tensor in planned)
+        if is_same and _fit(tensors, shard_size):
             for tensor in planned:
                 for _ in in_order(finite(tensor)):
                     pass
@@ -79,6 +90,8 @@ def take_model(
         else:
             check_disk(out_dir, total)
             write_folder(out_dir, planned, finite, shard_size=shard_size, on_tensor=on_tensor)
+    except TooLarge as error:
+        raise error.as_error() from error
     except NotFinite as error:
         raise PipelineError(
             f"The model in {folder} is broken: weights of {error} are not finite numbers.",
@@ -89,7 +102,39 @@ def take_model(
         vocabulary=None,
     )  # fmt: skip
     copy_generation_config(folder, out_dir)
+    _generate_with_cache_of(config, out_dir / "generation_config.json")
     return list(jobs.values())
+
+
+def with_cache_of(base: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The config.json of the model in `folder`, with the base's `use_cache`.
+
+    Trainers switch it off for themselves, and earlier versions of this product saved that too:
+    everybody who loads such a model would generate without a cache, many times as slow.
+    """
+    config = read_json_object(folder / "config.json")
+    text, base_text = text_part(config), text_part(dict(base))
+    for part, original in ((config, base), (text, base_text)):
+        if part.get("use_cache") is False and original.get("use_cache") is not False:
+            part.pop("use_cache")
+            part |= {"use_cache": original["use_cache"]} if "use_cache" in original else {}
+    return config
+
+
+def _generate_with_cache_of(config: Mapping[str, Any], path: Path) -> None:
+    """Mend a generation_config.json that the library made of a configuration without the cache."""
+    values = read_json_object(path) if path.is_file() else {}
+    is_made = values.get("_from_model_config") is True and values.get("use_cache") is False
+    if is_made and config.get("use_cache", True):
+        write_json(path, values | {"use_cache": True})
+
+
+def _fit(tensors: Mapping[str, Stored], shard_size: int) -> bool:
+    """Whether no file is larger than it may be, but for one that holds a single large tensor."""
+    files: dict[Path, list[int]] = {}
+    for stored in tensors.values():
+        files.setdefault(stored.path, []).append(n_bytes(stored.kind, stored.shape))
+    return all(len(sizes) == 1 or sum(sizes) <= shard_size for sizes in files.values())
 
 
 def _checked(task: Callable[[], "torch.Tensor"], name: str) -> "torch.Tensor":

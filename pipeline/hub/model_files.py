@@ -1,6 +1,7 @@
 """What a model repository is made from, as the stages before left it."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from pipeline.files import read_json_object
 from pipeline.hub.card import is_repo_id
 from pipeline.hub.listing import Content
 from pipeline.hub.making import without_path
-from pipeline.hub.told import ADAPTER, BASE_CHANGES
+from pipeline.hub.told import ADAPTER, BASE_CHANGES, MERGED
 from pipeline.workspace import Workspace, changed_inputs
 
 PROOF = "proof.json"
@@ -67,6 +68,13 @@ def adapter_files(folder: Path, base: Any, *, chat: bool) -> dict[str, Content]:
     text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
     found[f"{ADAPTER}/{config.name}"] = text.encode()
     return found
+
+
+def remove_empty_parts(directory: Path) -> None:
+    """Remove the folders of parts that are no longer included, once nothing is left in them."""
+    for part in (ADAPTER, MERGED):
+        with suppress(OSError):  # it is not there, or somebody keeps something in it
+            (directory / part).rmdir()
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:

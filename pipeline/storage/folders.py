@@ -76,6 +76,7 @@ class RemoteFolder:
 
     def close(self) -> None:
         """Close connections, if that can be done at once."""
+        self._drop()
         connected, self._connected = self._connected, None
         creator = getattr(connected and connected[0], "_s3creator", None)
         if connected and creator is not None and not any(t.is_alive() for t in self._hanging):
@@ -260,10 +261,19 @@ class RemoteFolder:
             answer, error = box.get(timeout=seconds)
         except Empty:
             self._hanging.append(thread)
+            self._drop()
             raise silent(shown, seconds) from None
         if error is not None:
+            if isinstance(error, TimeoutError) or not isinstance(error, OSError):
+                self._drop()  # an answer that comes later must not be taken for that to the next
             raise trouble(error, shown, seconds) from error
         return answer  # type: ignore[return-value]
+
+    def _drop(self) -> None:
+        """End a connection of the kind on which one request after another travels."""
+        drop = getattr(self._connected and self._connected[0], "drop", None)
+        if drop is not None:
+            drop()
 
     def _connection(self) -> tuple[Any, str]:
         with self._connecting:

@@ -17,6 +17,7 @@ _LONGEST_SHOWN_VALUE = 16  # a longer value of a query may well be a signature
 _SECRET_PARAMETER = re.compile(
     r"(?i)sig|token|key|secret|pass|pwd|auth|cred|session|code|policy|^x-(amz|goog)-"
 )
+_HOST = re.compile(r"[^:]*(:\d*)?|\[[^]]*\](:\d*)?")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
 
 
@@ -116,6 +117,9 @@ def redact(address: str) -> str:
     if not mark:
         return address
     host, slash, path = rest.partition("/")
+    if "@" not in host and "@" in path and not _HOST.fullmatch(host):
+        # A password with a slash in it, which should have been percent-encoded.
+        host, slash, path = f"@{path.rpartition('@')[2]}".partition("/")
     if "@" in host:
         host = "***@" + host.rpartition("@")[2]
     if head.lower() not in ("http", "https"):

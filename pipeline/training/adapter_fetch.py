@@ -5,14 +5,12 @@ bears its name.
 """
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from pipeline.console import say, warn
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import (
-    TEMPORARY_PREFIX,
     fingerprint,
     is_disk_full,
     link_or_copy,
@@ -26,6 +24,7 @@ from pipeline.training.base_model import HUB_ID
 from pipeline.training.hub_files import download
 from pipeline.training.saving import ADAPTER, ADAPTER_CONFIG, BASE_CHANGES
 from pipeline.training.scored_models import check_adapter
+from pipeline.training.scratch import scratch_folder
 
 NEEDED = (ADAPTER_CONFIG, ADAPTER)
 OBJECTS = (
@@ -69,37 +68,35 @@ def fetch_url(url: str, cache: Path) -> Path:
             f"Give the address of the folder in which its {ADAPTER_CONFIG} lies, without"
             " parameters or patterns.",
         )
-    adapters = cache / "adapters"
-    adapters.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=adapters))
     say(f"Fetching the adapter {redact(url)} ...")
     try:
-        with Storage(cache=cache / "objects") as storage:
-            denied = [
-                name for name in FILES if not _take(storage, f"{place}/{name}", temporary / name)
-            ]
-        if denied:
-            warn(
-                f"{redact(place)} denies access to {', '.join(denied)}, as some stores do for what "
-                "they do not have: the adapter is used without."
-            )
-        _look_into(temporary, redact(url))
-        content = [[path.name, sha256_file(path)] for path in sorted(temporary.iterdir())]
-        final = adapters / fingerprint(content)[:16]
-        if not final.is_dir():
-            temporary.chmod(0o755)
-            try:
-                temporary.rename(final)
-            except OSError:  # another process may have been faster
-                if not final.is_dir():
-                    raise
-        return final
+        with scratch_folder(cache / "adapters") as temporary:
+            return _fetch_into(temporary, place, cache, redact(url))
     except OSError as error:
         if is_disk_full(error):
             raise PipelineError(f"The disk is full: no room for {redact(url)}.") from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fetch_into(temporary: Path, place: str, cache: Path, shown: str) -> Path:
+    """The folder that the fetched files have in the end, beside `temporary`."""
+    with Storage(cache=cache / "objects") as storage:
+        denied = [name for name in FILES if not _take(storage, f"{place}/{name}", temporary / name)]
+    if denied:
+        warn(
+            f"{redact(place)} denies access to {', '.join(denied)}, as some stores do for what they"
+            " do not have: the adapter is used without."
+        )
+    _look_into(temporary, shown)
+    content = [[path.name, sha256_file(path)] for path in sorted(temporary.iterdir())]
+    final = temporary.with_name(fingerprint(content)[:16])
+    if not final.is_dir():
+        try:
+            temporary.rename(final)
+        except OSError:  # another process may have been faster
+            if not final.is_dir():
+                raise
+    return final
 
 
 def _take(storage: Storage, address: str, path: Path) -> bool:

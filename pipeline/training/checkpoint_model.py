@@ -20,9 +20,9 @@ from pipeline.corpus.new_tokens import Extended, extend_tokenizer
 from pipeline.corpus.token_cache import load_tokenizer
 from pipeline.corpus.tokens import tokenizer_fingerprint
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import fingerprint, read_json_object, sha256_file, write_json
+from pipeline.files import fingerprint, is_disk_full, read_json_object, sha256_file, write_json
 from pipeline.scoring.bits import load_windows
-from pipeline.training import best, checkpoints
+from pipeline.training import checkpoints
 from pipeline.training.adapters import add_adapter, add_token_rows
 from pipeline.training.base_model import BaseModel
 from pipeline.training.chats import describe_chat
@@ -30,6 +30,7 @@ from pipeline.training.checkpointing import ASIDE, BEST, GIVEN_UP
 from pipeline.training.checkpoints import Broken, Checkpoint
 from pipeline.training.configs import library_errors, meta_model, reason_of, run_config
 from pipeline.training.evaluation import EVALUATIONS, read_evaluations
+from pipeline.training.kept_best import kept_best, no_best
 from pipeline.training.results import EVALUATION, WINDOWS
 from pipeline.training.run_state import WEIGHTS, trained_parts
 from pipeline.training.saving import save_trained
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
 LATEST = "latest"
+_TRIES = 3  # a run that goes on may replace its best weights while they are looked at
 CHOICES = f"{LATEST}, {BEST}, a step such as 120, or a checkpoint's folder"
 
 
@@ -134,24 +136,21 @@ def _best(run: Path) -> Weights:
     """The weights with the lowest bits per byte that the run still has: in a folder of their own,
     or in a checkpoint."""
     newest = _first_whole(run)
-    places = [(place / best.MARKER, place / best.WEIGHTS) for place in (run / BEST).glob("step-*")]
-    places += [
-        (path / f"{best.PREFIX}{best.MARKER}", path / f"{best.PREFIX}{best.WEIGHTS}")
-        for path in checkpoints.listed(run)
-    ]
-    found = []
-    for marker, weights in places:
-        values = read_json_object(marker) if marker.is_file() else {}
-        bits, step, digest = (values.get(key) for key in ("bits_per_byte", "step", "sha256"))
-        if isinstance(bits, float) and isinstance(step, int) and weights.is_file():
-            found.append((bits, step, digest, weights))
-    for _, step, digest, weights in sorted(found, key=lambda one: one[:2]):
-        if sha256_file(weights) == digest:
-            return Weights(newest, weights, step)
-        warn(f"{weights} is not as it was written. It is passed over.")
+    for _ in range(_TRIES):
+        found, damaged = kept_best(run)
+        for _, step, digest, weights in found:
+            try:
+                if sha256_file(weights) == digest:
+                    return Weights(newest, weights, step)
+            except FileNotFoundError:  # the run goes on, and has better ones now
+                break
+            warn(f"{weights} is not as it was written. It is passed over.")
+            damaged.append(weights)
+        else:
+            raise no_best(run, damaged)
     raise PipelineError(
-        f"The run in {run} has kept no best weights.",
-        "It was trained with --no-keep-best, or not yet scored: take --checkpoint latest.",
+        f"The best weights of the run in {run} changed while they were read.",
+        "The run goes on, it seems: run the same command again.",
     )
 
 
@@ -247,6 +246,13 @@ def save_checkpoint(
         model = _with_weights(weights.path, base, settings, extended)
         save_trained(model, base, settings, folder, extended)
     except library_errors() as error:
+        if is_disk_full(error):
+            raise
+        if not weights.path.is_file():
+            raise PipelineError(
+                f"The run went on and deleted {weights.path} while it was read.",
+                "Run the same command again.",
+            ) from error
         raise PipelineError(
             f"The checkpoint {place} does not fit the base model in {base.path}:"
             f" {reason_of(error)}.",

@@ -21,6 +21,7 @@ from pipeline.training.identity import Identity, compare, differences
 from pipeline.training.libraries import versions
 from pipeline.training.metrics import HELD_OUT
 from pipeline.training.remote_copies import RemoteCopies
+from pipeline.training.remote_lineage import FOLLOWS, ancestors
 from pipeline.training.requests import Request, Requests
 from pipeline.training.run_state import Parts, Progress, load_progress, save_state
 from pipeline.training.save_policy import SavePolicy, Saver, doomed_of_run, round_ends
@@ -113,7 +114,8 @@ class RunCheckpoints:
             self.found = checkpoints.newest(self.folder)
             if self.remote is not None:
                 self.found = self.remote.newer(self.folder) or self.found
-            if resume == "unfinished" and self.found and not _is_unfinished(self.found):
+            own = self.found is not None and self.found.path.parent == self.folder
+            if resume == "unfinished" and self.found and own and not _is_unfinished(self.found):
                 self._set_aside()
                 self.found = None
             elif self.found is None:
@@ -236,6 +238,8 @@ class RunCheckpoints:
             "run": self.run, "steps": self.steps, "reason": reason,
             "identity": dict(self.identity), "versions": versions(*LIBRARIES),
         }  # fmt: skip
+        if left := ancestors(self.found, self.run):
+            about[FOLLOWS] = left
         if progress.cursor is not None:
             about["cursor"] = dict(progress.cursor)
         self.last = checkpoints.write(self.folder, progress.step, files, about)

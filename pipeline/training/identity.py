@@ -7,7 +7,7 @@ An identity says by name what decides the outcome of a run. Of a series it has t
 one (`Segments.identity`), so that a run of the first ones can go on with those that came later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,12 @@ def compare(other: Checkpoint, now: Identity) -> Changes:
             told[SEGMENTS] += ", which would have come before what the run has read again"
             grew = False
     return Changes(told, grew, told.keys() <= (HARMLESS | GROWN if grew else HARMLESS))
+
+
+def going_on(now: Identity) -> Callable[[Checkpoint], bool]:
+    """The question whether --allow-changed goes on with a checkpoint of another run; `compare`
+    says what that may be. It raises PipelineError as that does."""
+    return lambda other: compare(other, now).harmless
 
 
 def differences(before: Identity, now: Identity) -> dict[str, str]:

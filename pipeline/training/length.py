@@ -1,16 +1,11 @@
-"""How long a run is: epochs, steps and tokens, each converted into the others, and the time."""
+"""How long a run is: epochs, steps and tokens, each converted into the others."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from statistics import median
+from dataclasses import dataclass
 
 from pipeline.errors import UsageError
 from pipeline.training.schedules import warmup_steps
 from pipeline.training.settings import TrainSettings
-
-# The first step allocates memory, chooses kernels and fills caches: it says nothing of the others.
-_UNTYPICAL_STEPS = 1
 
 
 @dataclass(frozen=True)
@@ -33,14 +28,6 @@ class Plan:
     def accumulation(self) -> int:
         """How many micro batches make a step."""
         return self.sequences_per_step // self.micro_batch
-
-    def with_micro_batch(self, size: int) -> "Plan":
-        """The same run with so many sequences computed at a time.
-
-        Raises UsageError if a step cannot be divided into such.
-        """
-        _check_divides(self.sequences_per_step, size, "--batch-size")
-        return replace(self, micro_batch=size)
 
     def describe(self) -> str:
         """The length in every unit, and what a step is: a sentence without its full stop."""
@@ -143,44 +130,6 @@ def tokens_wanted(settings: TrainSettings, n_trained: float) -> float:
     if settings.tokens is not None:
         return float(settings.tokens)
     return n_trained * (settings.epochs or 1.0)
-
-
-def estimated_seconds(
-    durations: Sequence[float], steps: int, *, evaluations: int = 0, seconds_each: float = 0.0
-) -> float | None:
-    """How long a run of `steps` steps takes in all, from the durations of its first ones.
-
-    The median of the steps after the first: one that the machine was busy in changes nothing.
-    None before there is any step.
-
-    Args:
-        durations: seconds of the steps done so far, without evaluations.
-        evaluations: how many of them there are in the whole run, of `seconds_each`.
-    """
-    if not durations:
-        return None
-    done = durations[:steps]
-    each = median(done[_UNTYPICAL_STEPS:] or done)
-    return sum(done) + each * (steps - len(done)) + evaluations * seconds_each
-
-
-def remaining(
-    durations: Sequence[float], steps: int, *, evaluations: int = 0, seconds_each: float = 0.0
-) -> float | None:
-    """The seconds that are left, as `estimated_seconds`; `evaluations` are those to come."""
-    total = estimated_seconds(durations, steps, evaluations=evaluations, seconds_each=seconds_each)
-    return None if total is None else total - sum(durations[:steps])
-
-
-def spoken(seconds: float) -> str:
-    """A time as people say it: "40 s", "12 min", "3 h 5 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def _check_divides(per_step: int, micro: int, option: str, sequence_length: int = 1) -> None:

@@ -1,7 +1,7 @@
 """The loop itself: TRL's SFTTrainer on sequences of ready token ids."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from pipeline.training.best import Best
 from pipeline.training.checkpointing import Due, RunCheckpoints
 from pipeline.training.dataset import TrainingData
 from pipeline.training.engine import Precision
-from pipeline.training.evaluation import Evaluator, Interrupted
+from pipeline.training.evaluation import Evaluation, Evaluator, Interrupted
 from pipeline.training.fast import FastLoss, fast_on_cpu
 from pipeline.training.metrics import check_finite
 from pipeline.training.monitor import Monitor
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 EVALUATIONS = 4  # during a run, unless told otherwise
 LAST = "adapter"  # the name of what is trained, in the record of evaluations
+
+Publish = Callable[[Any, Evaluation], None]  # a model's weights, with their score
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ class Loop:
 
 @dataclass(frozen=True)
 class Watchers:
-    """Who looks on: the monitor at every step, at some the evaluator; and who saves the run."""
+    """Who looks on: the monitor at every step, at some the evaluator; who saves the run, and who
+    publishes weights that are the best so far."""
 
     monitor: Monitor
     evaluator: Evaluator
     best: Best | None
     saves: RunCheckpoints | None = None
+    publish: Publish | None = None
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,8 @@ class _Session:
         watchers, model = self.watchers, self.parts.model
         found = watchers.evaluator.evaluate(model, step, LAST, lambda: self.requests.stopping)
         watchers.monitor.evaluated(found)
-        if watchers.best:
-            watchers.best.offer(model, found)
+        if watchers.best and watchers.best.offer(model, found) and watchers.publish:
+            watchers.publish(model, found)
 
     def make_up(self) -> None:
         """Score what this session goes on with, if that was due and there was no time for it."""

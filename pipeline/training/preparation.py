@@ -34,9 +34,9 @@ from pipeline.training.loading import check_method
 from pipeline.training.mix_option import parse_mix
 from pipeline.training.mixture import Mixture, Schedule
 from pipeline.training.optimizer import check_optimizer
-from pipeline.training.order import draw_order
+from pipeline.training.order import draw_order, even_order
 from pipeline.training.segments import Segments, Series, make_segments, with_text
-from pipeline.training.settings import TrainSettings, context_length
+from pipeline.training.settings import EVEN, RANDOM, TrainSettings, context_length
 from pipeline.training.yardstick import Reference, Yardstick
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Chosen:
 @dataclass(frozen=True)
 class Prepared:
     """A run that could begin. `order` has the sequences of the whole run, of a series segment after
-    segment."""
+    segment; `drawn` says how they were drawn from all texts."""
 
     settings: TrainSettings
     base: BaseModel
@@ -81,6 +81,7 @@ class Prepared:
     mixture: Mixture | None
     segments: Segments | None
     order: list[int]
+    drawn: str  # EVEN or RANDOM
     length: Plan
     machine: Machine
     engine: Engine
@@ -115,6 +116,11 @@ def choose(
             "Leave --eos out.",
         )
     schedule = choose_schedule(training, held_out, parse_mix(settings.mix))
+    if settings.order == EVEN and (kind != "text" or schedule is not None or series is not None):
+        why = "the sources have weights" if schedule is not None else "a series has its own order"
+        if kind != "text":
+            why = f"there are no texts, only {NOUNS[kind]}s"
+        raise UsageError(f"--order even cannot be used: {why}.", "Leave it out.")
     trained = trained_on(training, schedule)
     series = _series(settings, series, trained, held_out, schedule)
     return Chosen(kind, trained, held_out, schedule, [*training, *held_out], series)
@@ -146,6 +152,12 @@ def _series(
     return series
 
 
+def _has_texts(settings: TrainSettings, chosen: Chosen) -> bool:
+    """Whether it is to be known of each sequence which text it is of."""
+    is_mixed = chosen.schedule is not None or chosen.series is not None
+    return chosen.kind == "text" and not is_mixed and settings.order != RANDOM
+
+
 def tokenize(
     settings: TrainSettings,
     chosen: Chosen,
@@ -159,7 +171,9 @@ def tokenize(
     # unsloth's own attention does not look at positions: packed documents would see each other.
     packing = settings.packing and engine.name != "unsloth"
     training, series = chosen.training, chosen.series
-    if series is not None:  # rows of two segments share no sequence, as those of two sources
+    if _has_texts(settings, chosen):  # by which they are drawn evenly
+        training = [replace(sample, collection=sample.work or sample.id) for sample in training]
+    elif series is not None:  # rows of two segments share no sequence, as those of two sources
         training = [replace(sample, collection=series.of(sample.id)) for sample in training]
     weighted = chosen.schedule is not None or series is not None
     return training_data(
@@ -195,14 +209,14 @@ def prepare(
     if chosen.series is not None:
         policy, per_step = settings.missing_segment, settings.sequences_per_step
         segments = make_segments(data, chosen.series, policy, per_step)
-    order, length = _order(settings, mixture, segments, data)
+    order, length, drawn = _order(settings, mixture, segments, data, _has_texts(settings, chosen))
     _say_what_is_not_read(mixture, length, chosen)
     return Prepared(
         settings=settings, base=base, tokenizer=tokenizer, extended=extended,
         padding=choose_pad(tokenizer), held_out=held_out, base_held_out=base_held_out,
         sources={sample.id: sample.collection for sample in chosen.held_out}, prompts=prompts,
-        chat=chat, data=data, mixture=mixture, segments=segments, order=order, length=length,
-        machine=machine, engine=engine, precision=precision,
+        chat=chat, data=data, mixture=mixture, segments=segments, order=order, drawn=drawn,
+        length=length, machine=machine, engine=engine, precision=precision,
     )  # fmt: skip
 
 
@@ -251,20 +265,24 @@ def _order(
     mixture: Mixture | None,
     segments: Segments | None,
     data: TrainingData,
-) -> tuple[list[int], Plan]:
-    """The sequences of the whole run, and its length."""
+    has_texts: bool,
+) -> tuple[list[int], Plan, str]:
+    """The sequences of the whole run, its length, and how they are drawn: "even" or "random"."""
     if mixture is None:
         length = plan(settings, len(data.sequences), data.tokens, sum(data.trained))
         sequences = round(length.epochs * len(data.sequences))
         if segments is not None:
-            return segments.order(sequences, settings.seed), length
-        return draw_order(len(data.sequences), sequences, settings.seed), length
+            return segments.order(sequences, settings.seed), length, RANDOM
+        is_short = sequences < len(data.sequences) and len(set(data.collections)) > 1
+        if has_texts and (settings.order == EVEN or is_short):
+            return even_order(data.collections, sequences, settings.seed), length, EVEN
+        return draw_order(len(data.sequences), sequences, settings.seed), length, RANDOM
     tokens = tokens_wanted(settings, mixture.tokens)
     order = mixture.take(steps=settings.max_steps, tokens=tokens)
     trained = sum(mixture.lengths[i] for i in order)
     steps = len(order) // mixture.rows_per_step
     read = sum(data.lengths[i] for i in order)
-    return order, plan_of(settings, steps, trained / mixture.tokens, read, trained)
+    return order, plan_of(settings, steps, trained / mixture.tokens, read, trained), RANDOM
 
 
 def _say_what_is_not_read(mixture: Mixture | None, length: Plan, chosen: Chosen) -> None:
@@ -316,6 +334,11 @@ def announce(run: Prepared) -> None:
         f"{run.engine.name} ({run.engine.reason}) in {run.precision.name} "
         f"({run.precision.reason})."
     )
+    if run.drawn == EVEN:
+        texts = many(len(set(run.data.collections)), "text")
+        say(
+            f"As much is read of each of {texts}, as far as it goes: --order random draws from all."
+        )
     if run.mixture:
         readings = run.mixture.readings(run.order)
         say(f"Mixture: {'; '.join(map(str, readings))}.")

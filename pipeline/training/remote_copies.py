@@ -22,7 +22,9 @@ from pipeline.errors import PipelineError
 from pipeline.storage.writing import Trouble, backoff, persist, remote_folder
 from pipeline.training.checkpoints import Broken, Checkpoint
 from pipeline.training.remote_fetch import fetch, newer
+from pipeline.training.remote_lineage import Follows, accepts
 from pipeline.training.remote_outcome import Outcome
+from pipeline.training.remote_queue import Queue
 from pipeline.training.remote_registry import RemoteCheckpoint, Session
 from pipeline.training.remote_retention import Keep, retain
 from pipeline.training.remote_run import RemoteRun, Superseded, once
@@ -46,6 +48,8 @@ class RemoteCopies:
         tries: how often a request is tried at the start, and at the end.
         timeout: seconds for each request.
         by_hand: send without becoming the owner of the run.
+        follows: whether this run goes on with a checkpoint of another one, which may be the newest
+            there: then the address is this run's from now on. None: with no other.
         on_arrival: told the step of each checkpoint that arrived, and where (without credentials).
         sleep, jitter: for tests; what waits between tries, and a number from 0 to 1.
 
@@ -62,6 +66,7 @@ class RemoteCopies:
         tries: int = 5,
         timeout: float = 60.0,
         by_hand: bool = False,
+        follows: Follows | None = None,
         on_arrival: Callable[[int, str], None] | None = None,
         sleep: Callable[[float], None] | None = None,
         jitter: Callable[[], float] = random.random,
@@ -69,16 +74,14 @@ class RemoteCopies:
         self._folder = remote_folder(url, timeout)
         self._keep, self._tries, self._sleep, self._jitter = keep, tries, sleep, jitter
         self._wanted_run, self._by_hand, self._on_arrival = run, by_hand, on_arrival
+        self._follows = follows
         self._reader = RemoteRun(self._folder, self._persist)
         self._writer = RemoteRun(self._folder)  # of the thread; its tries are counted below
-        self._state = threading.Condition()
-        self._waiting: dict[int, Upload] = {}
-        self._doomed: set[int] = set()
+        self._queue = Queue()
+        self._state = self._queue.state
         self._thread: threading.Thread | None = None
-        self._is_busy = self._is_finishing = self._is_closed = False
         self._session: Session | None = None
         self._is_failing = False
-        self._superseded = False
         self._reason: str | None = None
         self._last: int | None = None
         self._arrived: set[int] = set()
@@ -93,7 +96,12 @@ class RemoteCopies:
         return self._reader.run
 
     def __enter__(self) -> Self:
-        self._reader.begin(self._wanted_run, by_hand=self._by_hand)
+        accepted = accepts(self._reader, self._follows)
+        try:
+            self._reader.begin(self._wanted_run, by_hand=self._by_hand, accepts=accepted)
+        except BaseException:
+            self._folder.close()
+            raise
         self._session = self._reader.session
         self._writer.follow(self._reader)
         self._thread = threading.Thread(target=self._work, name="remote-copies", daemon=True)
@@ -120,10 +128,11 @@ class RemoteCopies:
     def newer(self, folder: Path) -> Checkpoint | None:
         """The newest complete checkpoint, local or remote, in `folder` in the end.
 
-        A local one that never arrived is offered again. Raises PipelineError.
+        One of a run that this one goes on with is in that run's own folder beside it. A local one
+        that never arrived is offered again. Raises PipelineError.
         """
         self._reader.look()
-        found = newer(self._reader, folder)
+        found = newer(self._reader, folder, self._follows)
         there = self._reader.newest()
         if found is not None and (there is None or there.step < found.step):
             self.offer(found)
@@ -140,47 +149,32 @@ class RemoteCopies:
             return
         with self._state:
             self._last = max(checkpoint.step, self._last or 0)
-            replaced = self._waiting.pop(upload.step, None)
-            if not self._superseded and not self._is_closed:
-                self._waiting[upload.step] = upload
-            self._state.notify_all()
-        for one in filter(None, [replaced, upload if self._superseded else None]):
-            one.release()
+        self._queue.offer(upload)
 
     def delete(self, steps: Iterable[int]) -> None:
         """Delete the copies of these steps, in the background; but never the newest one."""
-        with self._state:
-            self._doomed.update(steps)
-            self._state.notify_all()
+        self._queue.delete(steps)
 
     def finish(self, timeout: float | None = None) -> Outcome:
         """Wait until the last checkpoint has arrived, for `timeout` seconds at most.
 
         A remote that goes on failing is given up after some tries more.
         """
+        self._queue.finish(lambda: not self._is_alive(), timeout)
         with self._state:
-            self._is_finishing = True
-            for upload in self._waiting.values():
-                upload.failures = 0
-            self._state.notify_all()
-            self._state.wait_for(self._is_idle, timeout)
             return self._outcome()
 
     def close(self) -> None:
         """Stop, whatever is under way."""
-        with self._state:
-            self._is_closed = True
-            waiting, self._waiting = self._waiting, {}
-            self._state.notify_all()
+        waiting = self._queue.close()
         if self._thread is not None:
             self._thread.join(timeout=0.2)  # one that hangs ends with the process
-        for upload in waiting.values():
+        for upload in waiting:
             upload.release()
         self._folder.close()
 
-    def _is_idle(self) -> bool:
-        is_alive = self._thread is not None and self._thread.is_alive()
-        return not is_alive or not (self._waiting or self._doomed or self._is_busy)
+    def _is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _outcome(self) -> Outcome:
         arrived = max(self._arrived, default=None)
@@ -198,44 +192,18 @@ class RemoteCopies:
 
     def _work(self) -> None:
         try:
-            while self._wait_for_work():
-                upload = self._next()
+            while self._queue.wait_for_work():
+                upload = self._queue.next(self._writer.marked(), self._keep)
                 if upload is not None:
                     self._send(upload)
                 else:
                     self._delete_doomed()
-                with self._state:
-                    self._is_busy = False
-                    self._state.notify_all()
+                self._queue.rest()
         finally:  # also after an error of our own: nobody must wait for this thread
             with self._state:
-                self._is_busy = False
-                self._reason = self._reason if self._is_closed else self._reason or "it stopped"
-                self._state.notify_all()
-
-    def _wait_for_work(self) -> bool:
-        with self._state:
-            self._state.wait_for(lambda: self._waiting or self._doomed or self._is_closed)
-            self._is_busy = not self._is_closed
-            return self._is_busy
-
-    def _next(self) -> Upload | None:
-        """The newest checkpoint that waits; those that it makes superfluous are let go."""
-        with self._state:
-            if not self._waiting:
-                return None
-            newest = max(self._waiting)
-            steps = sorted({name.step for name in self._writer.marked()} | self._waiting.keys())
-            doomed = set(self._keep(steps)) if self._keep else set(steps[:-1])
-            skipped = [
-                self._waiting.pop(step)
-                for step, upload in list(self._waiting.items())
-                if step != newest and (step in doomed or upload.is_gone)
-            ]
-            upload = self._waiting[newest]
-        for one in skipped:
-            one.release()
-        return upload
+                is_closed = self._queue.is_closed
+                self._reason = self._reason if is_closed else self._reason or "it stopped"
+            self._queue.rest()
 
     def _send(self, upload: Upload) -> None:
         """Try to send a checkpoint; what becomes of a failure is decided here."""
@@ -267,10 +235,7 @@ class RemoteCopies:
         )
         if self._on_arrival is not None:
             self._on_arrival(upload.step, self._folder.shown)
-        with self._state:
-            if self._waiting.get(upload.step) is upload:
-                del self._waiting[upload.step]
-        upload.release()
+        self._queue.drop(upload)
         self._tidily(self._retain)
 
     def _failed(self, upload: Upload, error: PipelineError) -> None:
@@ -290,42 +255,22 @@ class RemoteCopies:
         if upload.is_gone:
             self._drop(upload, "it was deleted before it had arrived")
             return
-        if self._is_finishing and (not passes or upload.failures >= self._tries):
+        if self._queue.is_finishing and (not passes or upload.failures >= self._tries):
             self._drop(upload, error.message)
             return
-        self._rest(backoff(upload.failures, self._jitter()) if passes else _REFUSED_WAIT, upload)
-
-    def _rest(self, seconds: float, upload: Upload) -> None:
-        """Wait between two tries, but no longer than there is nothing new to do."""
+        seconds = backoff(upload.failures, self._jitter()) if passes else _REFUSED_WAIT
         if self._sleep is not None:
-            return self._sleep(seconds)
-        was_finishing = self._is_finishing
-        with self._state:
-            self._state.wait_for(
-                lambda: (
-                    self._is_closed
-                    or self._is_finishing != was_finishing
-                    or max(self._waiting, default=0) > upload.step
-                ),
-                seconds,
-            )
-        return None
+            self._sleep(seconds)
+        else:
+            self._queue.pause(seconds, upload)
 
     def _drop(self, upload: Upload, reason: str) -> None:
         self._reason = reason
-        with self._state:
-            if self._waiting.get(upload.step) is upload:
-                del self._waiting[upload.step]
-        upload.release()
+        self._queue.drop(upload)
 
     def _stop_sending(self, reason: str) -> None:
-        with self._state:
-            self._superseded, self._reason = True, reason
-            dropped = list(self._waiting.values())
-            self._waiting.clear()
-            self._doomed.clear()
-        for upload in dropped:
-            upload.release()
+        self._reason = reason
+        self._queue.stop()
 
     # --- what need not be kept there ----------------------------------------------------------
 
@@ -344,13 +289,9 @@ class RemoteCopies:
             self._writer.ask = once
 
     def _delete_doomed(self) -> None:
-        with self._state:
-            doomed = set(self._doomed)
+        doomed = self._queue.doomed()
         self._tidily(lambda: self._retain(doomed))
-        with self._state:
-            self._doomed -= doomed
+        self._queue.deleted(doomed)
 
     def _retain(self, doomed: Collection[int] = ()) -> None:
-        with self._state:
-            busy = set(self._waiting)
-        retain(self._writer, self._latest, doomed, self._keep, busy)
+        retain(self._writer, self._latest, doomed, self._keep, self._queue.steps())

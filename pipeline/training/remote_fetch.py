@@ -13,9 +13,10 @@ from pipeline.files import TEMPORARY_PREFIX, FileFact, sha256_file, sync
 from pipeline.storage.writing import Trouble
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import COMPLETE, Broken, Checkpoint
+from pipeline.training.remote_lineage import Follows, accepts
 from pipeline.training.remote_registry import Name, RemoteCheckpoint
-from pipeline.training.remote_run import RemoteRun
-from pipeline.training.remote_upload import SENDING
+from pipeline.training.remote_run import RemoteRun, run_of
+from pipeline.training.remote_upload import is_abandoned
 
 FETCHING = f"{TEMPORARY_PREFIX}fetching-"
 _TRIES = 3  # for a file that comes damaged
@@ -25,25 +26,43 @@ class Damaged(Trouble):
     """What came is not what was asked for."""
 
 
-def newer(run: RemoteRun, folder: Path) -> Checkpoint | None:
+def newer(run: RemoteRun, folder: Path, follows: Follows | None = None) -> Checkpoint | None:
     """The newest complete checkpoint, local or remote; a remote one that is newer is downloaded.
 
-    A broken one is passed over with a word, and the next older one is taken. `run.look` comes
-    first. Raises PipelineError.
+    A broken one is passed over with a word, and the next older one is taken. One of another run is
+    only taken if this run goes on with it, as `follows` says; it is in that run's own folder in the
+    end, beside `folder`. `run.look` comes first. Raises PipelineError.
     """
     _tidy(folder)
     local = checkpoints.newest(folder)
     for remote in run.complete():
         if local is not None and remote.step <= local.step:
             break
+        other = run_of(remote.marker)
         try:
-            return fetch(run, remote, folder)
+            if run.run is None or other in (None, run.run):
+                return fetch(run, remote, folder)
+            if accepts(run, follows)(remote):
+                return _of_ancestor(run, remote, folder.parent / str(other), follows)
         except Broken as reason:
             warn(
                 f"The copy {run.folder.shown}/{remote.name} is broken: {reason}. It is not used; "
                 "the next older one is."
             )
     return local
+
+
+def _of_ancestor(
+    run: RemoteRun, remote: RemoteCheckpoint, folder: Path, follows: Follows | None
+) -> Checkpoint:
+    """A checkpoint of a run that this one goes on with; a later one of it that never arrived, if
+    there is one here."""
+    _tidy(folder)
+    local = checkpoints.newest(folder)
+    is_later = local is not None and local.step > remote.step
+    if local is not None and is_later and follows is not None and follows(local):
+        return local
+    return fetch(run, remote, folder)
 
 
 def fetch(run: RemoteRun, remote: RemoteCheckpoint, folder: Path) -> Checkpoint:
@@ -137,5 +156,5 @@ def _fetch_file(run: RemoteRun, name: Name, fact: FileFact, folder: Path) -> Non
 def _tidy(folder: Path) -> None:
     """Delete downloads and copies that a killed process left."""
     for entry in os.scandir(folder) if folder.is_dir() else ():
-        if entry.name.startswith((FETCHING, SENDING)):
+        if entry.name.startswith(FETCHING) or is_abandoned(entry.name):
             shutil.rmtree(entry.path, ignore_errors=True)

@@ -38,6 +38,7 @@ _HINTS = 20  # checkpoints that are looked for although only the registry has th
 
 T = TypeVar("T")
 Ask = Callable[[Callable[[], Any]], Any]
+Accepts = Callable[[RemoteCheckpoint], bool]
 
 
 class Superseded(PipelineError):
@@ -49,13 +50,13 @@ def once(question: Callable[[], T]) -> T:
     return question()
 
 
-def _run_of(marker: bytes) -> str | None:
-    """The run that a COMPLETE.json is of, if it says so."""
+def run_of(marker: bytes) -> str | None:
+    """The run that a COMPLETE.json is of, fit to be the name of a folder, if it says so."""
     try:
         run = json.loads(marker)["about"]["run"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return run if isinstance(run, str) else None
+    return run if isinstance(run, str) and _RUN.fullmatch(run) else None
 
 
 class RemoteRun:
@@ -103,6 +104,10 @@ class RemoteRun:
         folders = {path.partition("/")[0] for path in self._sizes if "/" in path}
         found = {Name.parse(folder) for folder in folders}
         return sorted(name for name in found if name is not None and not self._is_marked(name))
+
+    def bytes_of(self, name: Name) -> int:
+        """How many bytes of a checkpoint are listed."""
+        return sum(size for path, size in self._sizes.items() if path.startswith(f"{name}/"))
 
     def complete(self) -> Iterator[RemoteCheckpoint]:
         """The complete checkpoints, the newest first: marker read, all files there in full."""
@@ -155,16 +160,20 @@ class RemoteRun:
         """The last session that began, of those listed."""
         return _last(map(Session.parse, self._sizes))
 
-    def begin(self, run: str | None, *, by_hand: bool = False) -> None:
+    def begin(
+        self, run: str | None, *, by_hand: bool = False, accepts: Accepts = lambda _: False
+    ) -> None:
         """Become the owner of the run. Raises UsageError if the place is another run's.
 
         Two that begin at the same moment may take the same number, so one looks again. `by_hand`
         leaves the owner what it is: a copy made by hand must not stop a machine that trains.
+        `accepts` says of the newest checkpoint there, if it is of another run, whether this one
+        goes on with it: then the place is this run's from now on.
         """
         registry = self.look()
         if by_hand:
             owner = self.owner()
-            self.run = self._agreed(run, owner, registry)
+            self.run = self._agreed(run, self._told(owner, registry), accepts)
             self.session = Session(owner.term if owner else 1, secrets.token_hex(4))
             return
         for _ in range(_LEASE_TRIES):
@@ -172,7 +181,7 @@ class RemoteRun:
             if self.session is not None and owner == self.session:
                 return
             if self.session is None:
-                self.run = self._agreed(run, owner, registry)
+                self.run = self._agreed(run, self._told(owner, registry), accepts)
             names = [*self.marked(), *self.partial(), *self._hints]
             term = 1 + max([owner.term if owner else 0, *(name.by.term for name in names)])
             session = Session(min(term, LARGEST_TERM), secrets.token_hex(4))
@@ -182,21 +191,29 @@ class RemoteRun:
             self._sizes = {**self.ask(self.folder.sizes), session.path: len(note)}
         raise Superseded(f"Several machines begin to write to {self.folder.shown} at once.")
 
-    def _agreed(self, run: str | None, owner: Session | None, registry: Registry | None) -> str:
-        """The id of the run: the one that is there, else the one given, else a new one."""
-        there = self._told(owner, registry)
-        if run and there and run != there and self.newest() is not None:
+    def _agreed(self, run: str | None, there: str | None, accepts: Accepts) -> str:
+        """The id of the run: the one given, else the one that is told there, else a new one.
+
+        What the newest checkpoint says counts for more than what is told: who told it may have
+        ended before anything of that run had arrived.
+        """
+        newest = self.newest() if run else None
+        if newest is None:
+            return run or there or secrets.token_hex(8)
+        there = run_of(newest.marker) or there
+        if there and run != there and not accepts(newest):
             raise UsageError(
                 f"{self.folder.shown} has checkpoints of another run ({there}, and this is {run}).",
-                "Give another --sync-to: one address holds one run.",
+                "Give another --sync-to: one address holds one run, and what --allow-changed goes "
+                "on with.",
             )
-        return run or there or secrets.token_hex(8)
+        return run or secrets.token_hex(8)
 
     def run_there(self) -> str | None:
         """The id of the run that is there, fit to be the name of a folder; None if none is told."""
-        there = self._told(self.owner(), self.look())
-        if there is None:
-            there = next((run for one in self.complete() if (run := _run_of(one.marker))), None)
+        told = self._told(self.owner(), self.look())
+        newest = next((run for one in self.complete() if (run := run_of(one.marker))), None)
+        there = newest or told
         return there if there and _RUN.fullmatch(there) else None
 
     def _told(self, owner: Session | None, registry: Registry | None) -> str | None:

@@ -13,7 +13,20 @@ from pipeline.training.remote_registry import Name, Session, read_marker
 from pipeline.training.remote_run import RemoteRun
 
 SENDING = f"{TEMPORARY_PREFIX}sending-"
+_held: set[str] = set()  # the folders of links that this process is using
 _LOOKS = 2  # how often a file that was sent is looked for before it is sent again
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether the folder of this name holds links of an upload whose process is gone."""
+    import psutil
+
+    if not name.startswith(SENDING):
+        return False
+    number = name.removeprefix(SENDING).partition("-")[0]
+    if number == str(os.getpid()):  # in containers, every process may have been number 1
+        return name not in _held
+    return not (number.isdecimal() and psutil.pid_exists(int(number)))
 
 
 class Upload:
@@ -47,7 +60,9 @@ class Upload:
 
     def _hold(self, path: Path) -> Path:
         try:
-            self._links = Path(tempfile.mkdtemp(prefix=SENDING, dir=path.parent))
+            prefix = f"{SENDING}{os.getpid()}-"  # says who uses it: see `is_abandoned`
+            self._links = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+            _held.add(self._links.name)
             for file in path.iterdir():
                 os.link(file, self._links / file.name)
         except OSError:  # a disk without hard links
@@ -59,6 +74,7 @@ class Upload:
         """Let go of the files."""
         if self._links is not None:
             shutil.rmtree(self._links, ignore_errors=True)
+            _held.discard(self._links.name)
             self._links = None
 
     @property

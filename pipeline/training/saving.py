@@ -84,12 +84,13 @@ def _save_changes(
 def _save_model(model: Any, base: BaseModel, settings: TrainSettings, folder: Path) -> None:
     from transformers import GenerationConfig
 
+    wanted, _ = run_config(settings, base.path)
     original = model.generation_config
     # Many published generation configs fail the library's own check when they are saved, so the
     # base's file is copied instead.
-    model.generation_config = GenerationConfig.from_model_config(model.config)
     try:
-        with _rounded(model, stored_dtype(base, settings)):
+        with _cache_of(wanted, model.config), _rounded(model, stored_dtype(base, settings)):
+            model.generation_config = GenerationConfig.from_model_config(model.config)
             model.save_pretrained(folder, max_shard_size=SHARD_SIZE)
     finally:
         model.generation_config = original
@@ -107,6 +108,28 @@ def stored_dtype(base: BaseModel, settings: TrainSettings) -> "torch.dtype":
     config, _ = run_config(settings, base.path)
     half = config.dtype in (torch.float16, "float16")
     return torch.float16 if half else torch.bfloat16
+
+
+@contextmanager
+def _cache_of(wanted: Any, config: Any) -> Iterator[None]:
+    """`config` with the `use_cache` of `wanted` for a while. The trainer switches it off for
+    itself; a model that is saved so would write without a cache wherever it is loaded."""
+    pairs = {
+        id(part): (part, like)
+        for part, like in (
+            (config.get_text_config(decoder=True), wanted.get_text_config(decoder=True)),
+            (config, wanted),
+        )
+        if hasattr(part, "use_cache") and hasattr(like, "use_cache")
+    }
+    before = [(part, part.use_cache) for part, _ in pairs.values()]
+    try:
+        for part, like in pairs.values():
+            part.use_cache = like.use_cache
+        yield
+    finally:
+        for part, value in before:
+            part.use_cache = value
 
 
 @contextmanager

@@ -20,6 +20,8 @@ OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 REPORTS = ("tensorboard", "wandb", "trackio")
 ENDS = ("document", "chunk")
+EVEN, RANDOM = "even", "random"
+ORDERS = ("auto", EVEN, RANDOM)
 MISSING_SEGMENT = ("fail", "skip")
 SEEDS = 2**32  # numpy takes no others
 OF_ADAPTERS = ("rank", "alpha", "rslora", "dropout", "target_modules")
@@ -80,6 +82,9 @@ class TrainSettings:
     weight_decay: float = 0.0
     beta2: float = 0.95
     max_grad_norm: float = 1.0
+    # "even": as much of each text, as far as it goes; "random": from all alike; "auto": even where
+    # the run is shorter than an epoch.
+    order: str = "auto"
     seed: int = 42
     precision: str = "auto"
     eval_tokens: int = EVAL_TOKENS
@@ -152,6 +157,7 @@ class TrainSettings:
         for name, known in (
             ("method", tuple(METHODS)),
             ("scheduler", SCHEDULERS),
+            ("order", ORDERS),
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
             ("engine", ENGINES),

@@ -7,7 +7,7 @@ work itself in `loop`.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -35,12 +35,15 @@ from pipeline.training.engine import Machine, start_engine
 from pipeline.training.estimate import check_disk, check_memory
 from pipeline.training.evaluation import EVALUATIONS, Evaluation, Evaluator, evaluation_of
 from pipeline.training.flops import flops_per_token, matmul_rate
+from pipeline.training.identity import going_on
 from pipeline.training.libraries import quiet_libraries
 from pipeline.training.loading import load_for_training
 from pipeline.training.loop import LAST, Loop, Watchers, eval_every, fit
 from pipeline.training.monitor import Monitor
+from pipeline.training.news import publishing
 from pipeline.training.preparation import Prepared, announce, choose, prepare, tokenize
 from pipeline.training.probe import largest_micro_batch
+from pipeline.training.publishing_best import BestPublisher
 from pipeline.training.remote_copies import RemoteCopies
 from pipeline.training.reporters import make_reporters
 from pipeline.training.results import TrainResult, save_reports
@@ -71,6 +74,8 @@ def train(
     resume: str = "auto",
     allow_changed: bool = False,
     sync_to: str | None = None,
+    publisher: BestPublisher | None = None,
+    sha256: Callable[[Path], str] = sha256_file,
     series: Series | None = None,
 ) -> TrainResult:
     """Train an adapter for `base`, or all of it, and measure what it brought.
@@ -88,6 +93,8 @@ def train(
         checkpoints_dir: where checkpoints of this run, and of others, are; None for none.
         resume, allow_changed: see `RunCheckpoints.find`.
         sync_to: where copies of the checkpoints go, and come from: a URL.
+        publisher: gets the best weights so far, each time.
+        sha256: the hash of a file of the base model, which may be known already.
         series: which document is in which segment; they are trained one after the other.
 
     Raises:
@@ -111,31 +118,39 @@ def train(
         saves = None
         if checkpoints_dir:
             saves = RunCheckpoints.of(
-                checkpoints_dir, _identity(run), settings, run.length.steps,
+                checkpoints_dir, _identity(run, sha256), settings, run.length.steps,
                 sequences=len(run.order), segments=run.segments,
             )  # fmt: skip
             if sync_to is not None:
                 policy = settings.save_policy()
+                is_changed = allow_changed and resume != "never"
                 copies = RemoteCopies(
                     sync_to, run=saves.run,
                     keep=lambda steps: doomed(steps, policy, best=None, last_good=None),
+                    follows=going_on(saves.identity) if is_changed else None,
                     on_arrival=saves.note_copy,
                 )  # fmt: skip
                 saves.remote = stack.enter_context(copies)
             saves.find(resume, allow_changed=allow_changed)
             run = replace(run, length=replace(run.length, steps=saves.steps))
+            if publisher:
+                publisher.begin(saves.run, saves.folder)
         kept = 0
         if saves:
             there = sum(1 for _ in checkpoints.whole(saves.folder, hashes=False))
             kept = max(1, most_kept(settings.save_policy(), run.length.steps) - there)
         check_disk(settings, base.path, output_dir, checkpoints=kept)
         try:
-            result = _train(run, output_dir, saves)
+            result = _train(run, output_dir, saves, publisher)
         except BaseException as error:
             if saves:
                 saves.keep_log(output_dir / TRAIN_LOG)
                 if isinstance(error, Stopped):
-                    saves.finish(STOP_SECONDS)
+                    try:
+                        saves.finish(STOP_SECONDS)
+                    finally:
+                        if publisher:
+                            publisher.stop(STOP_SECONDS)
             raise
         if saves:
             saves.finish(END_SECONDS)
@@ -144,7 +159,7 @@ def train(
         return result
 
 
-def _identity(run: Prepared) -> dict[str, Any]:
+def _identity(run: Prepared, sha256: Callable[[Path], str]) -> dict[str, Any]:
     """Everything that decides what comes out of a run."""
     key, lengths = run.data.store.key, run.data.lengths
     data: dict[str, Any] = {"data": fingerprint([key, lengths])}
@@ -152,10 +167,11 @@ def _identity(run: Prepared) -> dict[str, Any]:
         key.pop("data")
         data = {"data": fingerprint(key), "segments": run.segments.identity()}
     return run.settings.of_the_result() | {
-        "base_model": f"{run.base.name} {run.base.revision or _digest(run.base.path)}",
+        "base_model": f"{run.base.name} {run.base.revision or _digest(run.base.path, sha256)}",
         "mixture": [list(stage) for stage in run.mixture.schedule.stages] if run.mixture else None,
         "from_scratch": _digest(Path(s)) if (s := run.settings.from_scratch) else None,
         **data,
+        "order": run.drawn,
         "held_out": fingerprint([[w.ids, w.mask] for w in run.held_out]),
         "tokenizer": tokenizer_fingerprint(run.tokenizer),
         "precision": run.precision.name,
@@ -164,12 +180,12 @@ def _identity(run: Prepared) -> dict[str, Any]:
     }
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, sha256: Callable[[Path], str] = sha256_file) -> str:
     """A hash of a file, or of a model's weights and configuration."""
     if path.is_file():
         return sha256_file(path)
     files = sorted([*path.glob("*.safetensors"), *path.glob("config.json")])
-    return fingerprint([[file.name, sha256_file(file)] for file in files])
+    return fingerprint([[file.name, sha256(file)] for file in files])
 
 
 def show(
@@ -194,7 +210,9 @@ def show(
     return show_examples(data, load_tokenizer(extended.path), n)
 
 
-def _train(run: Prepared, output_dir: Path, saves: RunCheckpoints | None) -> TrainResult:
+def _train(
+    run: Prepared, output_dir: Path, saves: RunCheckpoints | None, publisher: BestPublisher | None
+) -> TrainResult:
     settings = run.settings
     output_dir.mkdir(parents=True, exist_ok=True)
     with (
@@ -214,7 +232,12 @@ def _train(run: Prepared, output_dir: Path, saves: RunCheckpoints | None) -> Tra
         best = None
         if settings.keep_best:
             best = Best(saves.best if saves else Path(best_dir) / "best")
-        watchers = Watchers(monitor, _evaluator(run, output_dir), best, saves)
+        publish = publishing(run, before, publisher) if publisher else None
+        there = publisher.there if publisher else -1
+        if publish and best and best.step is not None and best.step > there:
+            best.restore(model)  # for a moment: `fit` puts the checkpoint's weights there
+            publish(model, evaluation_of(output_dir / EVALUATIONS, best.step, LAST))
+        watchers = Watchers(monitor, _evaluator(run, output_dir), best, saves, publish)
         fitted = fit(model, _loop(model, run), watchers, output_dir)
         after = _keep_best(model, output_dir, best)
         summary = monitor.summary(tokens=fitted.tokens, positions=fitted.positions)

@@ -12,7 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.errors import PipelineError
 from pipeline.export.header import read_header
+from tests.export.test_gguf import files_no_larger_than
 
 # What lies in the stage's folder at the moment: while merging, converting, quantizing.
 MOMENTS = (".tmp-*/merged/*", ".tmp-*/plain.gguf", ".tmp-*/out/*.gguf")
@@ -48,6 +50,33 @@ def data(base: Path, adapter: Path, tmp_path: Path) -> Path:
     config["base_model_name_or_path"] = str(base)
     (data / "6_adapter" / "adapter_config.json").write_text(json.dumps(config))
     return data
+
+
+@pytest.mark.parametrize(
+    ("room", "log"), [(0.5, None), (1.01, "convert.log")], ids=["merging", "converting"]
+)
+def test_a_disk_that_fills_up_in_the_middle_leaves_the_adapter_and_no_half_file(
+    data: Path, merged: Path, room: float, log: str | None
+) -> None:
+    """`room`: what a file may have at most, in files as large as the merged model's."""
+    import torch
+
+    before = {path.name: path.read_bytes() for path in (data / "6_adapter").iterdir()}
+    stage, threads = data / "7_gguf", torch.get_num_threads()
+    size = round(room * (merged / "model.safetensors").stat().st_size)
+    try:
+        with files_no_larger_than(size), pytest.raises(PipelineError) as raised:
+            make(data)
+    finally:
+        torch.set_num_threads(threads)
+    said = raised.value
+    assert f"The disk of {stage} is full: about 50.0 MB more are needed" in said.message
+    assert "The adapter is as it was" in said.message
+    assert "run the same command again" in str(said.hint)
+    assert log is None or (stage / "logs" / log).is_file(), "it came as far as that"
+    left = {path.name for path in stage.rglob("*") if path.is_file() and path.suffix != ".log"}
+    assert left <= {"stage.json"}, "and nothing half-made"
+    assert {path.name: path.read_bytes() for path in (data / "6_adapter").iterdir()} == before
 
 
 @pytest.mark.slow

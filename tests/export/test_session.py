@@ -34,12 +34,14 @@ def test_it_writes_what_a_process_for_one_answer_writes(session: Session, plain_
     assert session.write(PROMPT, FEW.numbered(1)).text != answer.text
 
 
-def test_every_setting_reaches_the_chain(session: Session) -> None:
+def test_every_setting_reaches_the_chain(session: Session, plain_gguf: Path) -> None:
     greedy = session.write(PROMPT, Sampling(max_tokens=8, temperature=0)).text
     hot = {"max_tokens": 8, "temperature": 3.0, "seed": 1}
     assert session.write(PROMPT, Sampling(**hot)).text != greedy  # type: ignore[arg-type]
     for only in ({"top_k": 1}, {"top_p": 0.0}, {"min_p": 1.0}):
         assert session.write(PROMPT, Sampling(**hot, **only)).text == greedy, only  # type: ignore[arg-type]
+        alone = complete(plain_gguf, PROMPT, **hot, **only)  # type: ignore[arg-type]
+        assert alone.text == greedy, only
     stop = greedy[6:9]
     stopped = session.write(PROMPT, Sampling(max_tokens=8, temperature=0, stop=(stop,)))
     assert (stopped.text, stopped.finish) == (greedy.partition(stop)[0], "stop")

@@ -131,6 +131,18 @@ def test_what_a_url_gives_is_looked_into(
     assert not list((tmp_path / "cache" / "adapters").iterdir()), "nothing stays"
 
 
+def test_what_a_killed_fetch_left_goes_with_the_next_one(
+    tmp_path: Path, site: tuple[str, Path]
+) -> None:
+    url, folder = site
+    adapter_in(folder / "a", "gpt2")
+    left = tmp_path / "adapters" / ".tmp-abcd"
+    left.mkdir(parents=True)
+    (left / "adapter_model.safetensors").write_bytes(b"half")
+    final = fetch_url(f"{url}/a", tmp_path)
+    assert list((tmp_path / "adapters").iterdir()) == [final]
+
+
 def test_a_store_that_denies_what_it_does_not_have_gives_the_rest(
     tmp_path: Path,
     site: tuple[str, Path],

@@ -12,6 +12,7 @@ from pipeline.step6_train import train
 from pipeline.training.adapter_sources import find_source
 from pipeline.training.base_model import BaseModel
 from pipeline.training.checkpoint_model import find_weights
+from pipeline.training.kept_best import kept_best, no_best
 from pipeline.workspace import Workspace
 from tests.tiny_models import TALE, tiny_llama
 
@@ -114,8 +115,8 @@ def test_a_checkpoint_of_a_whole_model_becomes_that_model(
     made, kept = contents(folder), contents(data / "6_adapter")
     told, wanted = (json.loads(files.pop("config.json")) for files in (made, kept))
     assert made == kept
-    # The trainer switches it off for itself, and saves that too.
-    assert told | {"use_cache": None} == wanted | {"use_cache": None}
+    assert told == wanted
+    assert told["use_cache"] is True, "as the base has it, though the trainer switches it off"
     if scratch:
         (data / "6_adapter" / "config.json").unlink()
         with pytest.raises(PipelineError, match=r"trained from scratch, whose config\.json"):
@@ -144,6 +145,35 @@ def test_broken_checkpoints_are_never_used(
         find_weights(root, "newest")
     with pytest.raises(PipelineError, match="has no whole checkpoint"):
         find_weights(tmp_path / "nowhere", "best")
+
+
+def test_markers_of_the_best_that_make_no_sense_are_passed_over_or_told(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "checkpoints"
+    shutil.copytree(data / "6_adapter" / "checkpoints", root)
+    (marker,) = root.glob("*/best/step-*/best.json")
+    in_checkpoint = next(root.glob("*/step-*/best-best.json"))
+    told = json.loads(marker.read_text())
+    # One that is better, if it were true, beside the one that is whole.
+    worse = marker.parent.with_name("step-00000001-00000000")
+    worse.mkdir()
+    (worse / "weights.safetensors").write_bytes(b"x")
+    for nonsense in ("[" * 100_000, "[]", "\0", '{"bits_per_byte": NaN}', "{}"):
+        (worse / "best.json").write_text(nonsense)
+        assert find_weights(root, "best").step == told["step"]
+        assert f"{worse / 'best.json'} is damaged" in capfd.readouterr().err
+    run = marker.parents[2]
+    found, damaged = kept_best(run)
+    assert {place.parent for *_, place in found} >= {marker.parent, in_checkpoint.parent}
+    assert damaged == [worse / "best.json"]
+    for _, _, _, weights in found:
+        weights.unlink()
+    found, damaged = kept_best(run)
+    assert not found
+    error = no_best(run, damaged)
+    assert "are damaged" in error.message
+    assert "--checkpoint latest" in str(error.hint)
 
 
 def test_a_checkpoint_is_not_put_upon_another_base(data: Path, tmp_path: Path) -> None:

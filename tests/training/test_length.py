@@ -1,4 +1,4 @@
-"""How long a run is, in every unit and in time."""
+"""How long a run is, in every unit."""
 
 import pytest
 from hypothesis import given, settings
@@ -8,11 +8,8 @@ from pipeline.errors import UsageError
 from pipeline.training.length import (
     Plan,
     check_batch,
-    estimated_seconds,
     plan,
     plan_of,
-    remaining,
-    spoken,
     tokens_wanted,
 )
 from pipeline.training.segments import Segment, Segments
@@ -83,10 +80,6 @@ def test_accumulation_is_what_a_step_takes_of_micro_batches() -> None:
     assert plan(settings, 24, 2400).accumulation == 3
     found = plan(TrainSettings(batch_size=12), 24, 2400)
     assert (found.micro_batch, found.accumulation) == (1, 12)
-    probed = found.with_micro_batch(6)
-    assert (probed.micro_batch, probed.accumulation, probed.steps) == (6, 2, 2)
-    with pytest.raises(UsageError, match="--batch-size 12 is no multiple"):
-        found.with_micro_batch(5)
 
 
 def test_a_step_that_is_no_multiple_of_the_micro_batch_is_refused_with_what_would_do() -> None:
@@ -155,31 +148,6 @@ def test_the_tokens_of_a_mixture_are_those_asked_for_or_so_many_epochs() -> None
     assert tokens_wanted(TrainSettings(tokens=50), 1000) == 50
     assert tokens_wanted(TrainSettings(epochs=2.5), 1000) == 2500
     assert tokens_wanted(TrainSettings(), 1000) == 1000
-
-
-def test_the_time_of_a_run_is_that_of_its_typical_step() -> None:
-    assert estimated_seconds([], 10) is None
-    assert estimated_seconds([5.0], 10) == 50  # nothing better is known
-    assert estimated_seconds([5.0, 1.0, 1.0, 9.0, 1.0], 10) == 17 + 5 * 1.0
-    assert estimated_seconds([5.0, 1.0], 10, evaluations=3, seconds_each=20) == 14 + 60
-
-
-def test_what_remains_is_what_is_not_done() -> None:
-    assert remaining([], 10) is None
-    assert remaining([5.0, 1.0, 1.0], 10) == 7
-    assert remaining([5.0, 1.0], 10, evaluations=2, seconds_each=4) == 16
-    assert remaining([1.0] * 10, 10) == 0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"), (89, "89 s"), (90, "2 min"), (600, "10 min"), (5369, "89 min"),
-        (5400, "1 h 30 min"), (7200, "2 h"), (180_000, "50 h"),
-    ],
-)  # fmt: skip
-def test_a_time_is_told_as_people_do(seconds: float, text: str) -> None:
-    assert spoken(seconds) == text
 
 
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6), batch=st.integers(1, 9))

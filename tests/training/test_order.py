@@ -1,12 +1,13 @@
 """Every pass has every sequence once, in an order of its own; of a series, segment by segment."""
 
+from collections import Counter
 from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.training.order import draw_order, segment_order
+from pipeline.training.order import draw_order, even_order, segment_order
 
 
 @given(n=st.integers(1, 40), passes=st.integers(0, 4), rest=st.integers(0, 39), seed=st.integers(0))
@@ -74,3 +75,31 @@ def test_nothing_cannot_be_ordered() -> None:
     assert segment_order([[]], 0, 1) == []
     with pytest.raises(ValueError, match="nothing in the segments"):
         segment_order([[], []], 3, 1)
+
+
+# --- evenly ---------------------------------------------------------------------------------------
+
+
+@given(groups=st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), seed=st.integers(0))
+@settings(max_examples=60)
+def test_of_each_text_as_much_is_read_until_it_has_no_more(groups: list[str], seed: int) -> None:
+    order = even_order(groups, 2 * len(groups), seed)
+
+    for one_pass in (order[: len(groups)], order[len(groups) :]):
+        assert sorted(one_pass) == list(range(len(groups)))
+    for end in range(len(groups)):
+        read = Counter(groups[number] for number in order[:end])
+        going_on = [read[group] for group in set(groups) if read[group] < groups.count(group)]
+        assert max(read.values(), default=0) <= min(going_on, default=len(groups)) + 1
+
+
+@given(
+    groups=st.lists(st.integers(0, 5), min_size=1, max_size=30),
+    short=st.integers(0, 60), more=st.integers(0, 60),
+)  # fmt: skip
+@settings(max_examples=40)
+def test_a_longer_even_run_begins_as_a_shorter_one(
+    groups: list[int], short: int, more: int
+) -> None:
+    assert even_order(groups, short + more, 7)[:short] == even_order(groups, short, 7)
+    assert len(even_order(groups, short + more, 7)) == short + more

@@ -20,6 +20,7 @@ from tests.hub_server import TOKEN, HubServer
 from tests.lying_remote import SECRET, Remote, lying
 from tests.s3_server import KEY, S3Server
 from tests.s3_server import SECRET as S3_SECRET
+from tests.sftp_server import SftpServer
 
 URL = "lying://bucket/run"
 S3_URL = "s3://bucket/runs/horror"
@@ -82,13 +83,22 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
-@pytest.fixture(params=["folder", "s3", "hub"])
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SftpServer]:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with SftpServer(tmp_path / "far", tmp_path / "home") as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "s3", "hub", "sftp"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "hub":
         request.getfixturevalue("hub")
         return "hf://ada/horror/copies"
     if request.param == "folder":
         return (tmp_path / "far away").as_uri().replace("%20", " ")
+    if request.param == "sftp":
+        return str(request.getfixturevalue("far").url)
     request.getfixturevalue("bucket")
     return S3_URL
 

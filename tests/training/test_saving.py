@@ -215,6 +215,23 @@ def test_the_bases_generation_settings_are_kept_word_for_word(tmp_path: Path) ->
     assert (tmp_path / "out" / "generation_config.json").read_text("utf-8") == published
 
 
+def test_a_whole_model_generates_with_the_bases_cache_though_training_went_without(
+    tmp_path: Path,
+) -> None:
+    base = tiny_base(tmp_path / "base")
+    settings = TrainSettings(method="full")
+    model = load_for_training(TRL, base, settings, BF16, cuda=False)
+    model.config.use_cache = False  # as the trainer has it
+    save_trained(model, base, settings, tmp_path / "out")
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "out" / name).read_text())["use_cache"] is True
+    assert model.config.use_cache is False, "and training goes on as it was"
+    config = base.path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_cache": False}))
+    save_trained(model, base, settings, tmp_path / "without")
+    assert json.loads((tmp_path / "without" / "config.json").read_text())["use_cache"] is False
+
+
 def test_a_whole_model_knows_its_stretched_positions_and_new_tokens(tmp_path: Path) -> None:
     base = tiny_base(tmp_path / "base")
     words = [f"word-{i}" for i in range(60)]

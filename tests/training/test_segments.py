@@ -37,6 +37,7 @@ from pipeline.training.segments import (
 )
 from pipeline.training.trainer import TrainResult, TrainSettings, train
 from pipeline.workspace import Workspace
+from tests.sftp_server import SftpServer
 from tests.tiny_models import TALE, Document, tiny_llama
 
 # --- which document is in which segment -----------------------------------------------------------
@@ -419,6 +420,27 @@ def test_a_series_that_grew_is_the_straight_run_where_the_rate_is_the_same(
     run(base, tmp_path / "grown", 2, settings, allow_changed=True)
     run(base, tmp_path / "straight", 2, settings)
     assert outcome(tmp_path / "grown") == outcome(tmp_path / "straight")
+
+
+def test_a_series_that_grew_goes_on_at_the_same_remote_address_also_on_another_machine(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    settings = dataclasses.replace(
+        SETTINGS, batch_size=1, micro_batch_size=1, scheduler="constant", warmup=0
+    )
+    a, b, c = (tmp_path / name for name in "abc")
+    with SftpServer(tmp_path / "far", tmp_path / "home") as far:
+        first = run(base, a, 1, settings, sync_to=far.url)
+        with pytest.raises(UsageError, match="has checkpoints of another run"):
+            run(base, b, 2, settings, sync_to=far.url)
+        rounds = dataclasses.replace(settings, steps_per_round=1)
+        with pytest.raises(Stopped, match=f"after step {first.steps + 1} of"):
+            run(base, b, 2, rounds, sync_to=far.url, allow_changed=True)
+        assert newest(b).about["follows"] == {newest(a).path.parent.name: first.steps}
+        run(base, c, 2, settings, sync_to=far.url)
+    run(base, tmp_path / "straight", 2, settings)
+    assert outcome(c) == outcome(tmp_path / "straight")
 
 
 def test_a_series_that_is_another_is_refused_with_what_is_other(
