@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import filter as matching
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -249,6 +250,20 @@ def _http_failure(error: BaseException | None) -> "httpx.HTTPError | None":
 def talking_to_hub(api: "HfApi", repo_id: str) -> Iterator[None]:
     """Talk to the Hub with time limits; whatever goes wrong becomes a PipelineError."""
     import httpx
+
+    _limit_waiting()
+    try:
+        yield
+    except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
+        # `from None`: what the Hub answered may repeat the token, and a traceback would show it.
+        raise _explained(error, api, repo_id) from None
+
+
+@cache
+def _limit_waiting() -> None:
+    """Have the library wait for an answer no longer than TIMEOUTS, from now on. Once: each change
+    closes the client that all threads share."""
+    import httpx
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 
@@ -265,13 +280,6 @@ def talking_to_hub(api: "HfApi", repo_id: str) -> Iterator[None]:
         return made
 
     set_client_factory(client)
-    try:
-        yield
-    except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
-        # `from None`: what the Hub answered may repeat the token, and a traceback would show it.
-        raise _explained(error, api, repo_id) from None
-    finally:
-        set_client_factory(default_client_factory)
 
 
 def _explained(error: Exception, api: "HfApi", repo_id: str) -> PipelineError:
