@@ -22,7 +22,6 @@ from importlib import import_module
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_end
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 from pipeline.errors import PipelineError
@@ -70,18 +69,14 @@ class Workers:
             initializer=_begin_worker,
             initargs=(tuple(imports),),
         )
-        for _ in range(self._jobs):  # each starts one of those that are started as they are needed
-            self._pool.submit(default_jobs)
+        with _told_if_killed():
+            for _ in range(self._jobs):  # each starts one where they are started as needed
+                self._pool.submit(default_jobs)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:

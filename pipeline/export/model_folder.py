@@ -53,9 +53,9 @@ def _recorded(folder: Path) -> dict[str, FileFact] | None:
     try:
         values = read_json_object(path)
         files = [FileFact(f["path"], f["size"], f["sha256"]) for f in values["files"]]
+        return {fact.path: fact for fact in files}
     except (PipelineError, OSError, KeyError, TypeError, RecursionError):
         return None
-    return {fact.path: fact for fact in files}
 
 
 def _is_edited(path: Path, fact: FileFact) -> bool:
@@ -80,13 +80,12 @@ def finish(folder: Path, about: Mapping[str, Any]) -> None:
 def put_in_place(made: Path, folder: Path, aside: Path) -> None:
     """Give the finished model `made` its name. A former one is moved to `aside`, on the same disk,
     where it may be deleted."""
-    is_there = folder.exists()
-    if is_there:
-        folder.rename(aside)
     try:
+        if folder.exists():
+            folder.rename(aside)
         made.rename(folder)
     except BaseException:
-        if is_there:
+        if aside.exists() and not folder.exists():
             aside.rename(folder)
         raise
     sync(folder.parent)

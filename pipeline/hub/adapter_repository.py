@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,11 @@ _WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
 _PLACES = {"adapter_config.json": "base_model_name_or_path", "config.json": "_name_or_path"}
 _LARGEST_MARK = 1_000_000  # bytes
 _MOST_OTHERS = 3  # files of another's making that are named
+
+
+def _may_be_ours(path: str) -> bool:
+    """Whether a file of the repository bears a name that one of a training's does."""
+    return any(fnmatchcase(path, pattern) for pattern in FILES) and "/" not in path
 
 
 @dataclass
@@ -124,8 +130,8 @@ class AdapterRepository:
             hashes = texts if isinstance(texts, dict) else {}
             own = [
                 item for item in there
-                if item.path == MARK or item.lfs is not None
-                or hashes.get(item.path) == item.blob_id
+                if item.path == MARK or hashes.get(item.path) == item.blob_id
+                or (item.lfs is not None and _may_be_ours(item.path))
             ]  # fmt: skip
             self._pushed.keep(own, {item.path: b"" for item in own})
         self._check_others(there)

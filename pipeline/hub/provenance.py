@@ -33,8 +33,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "gradient_checkpointing", "precision", "engine", "max_steps", "epochs", "tokens",
         "sequence_length", "batch_size", "batch_tokens", "micro_batch_size", "learning_rate",
         "scheduler", "warmup", "decay", "optimizer", "weight_decay", "beta2", "max_grad_norm",
-        "seed", "eval_tokens", "eval_every", "keep_best", "sample_tokens", "packing", "stride",
-        "overlong", "eos", "mix",
+        "order", "seed", "eval_tokens", "eval_every", "keep_best", "sample_tokens", "packing",
+        "stride", "overlong", "eos", "mix",
     ),
     "quantize": (
         "quantization", "model_name", "author", "as_adapter", "adapter", "adapter_revision",

@@ -231,6 +231,7 @@ class _CarefulSftp:
             try:
                 self.ftp.posix_rename(part, path)
             except OSError:  # a server that only renames to a name that is free
+                self.ftp.stat(part)  # or one that did rename, and whose answer did not come
                 with suppress(FileNotFoundError):
                     self.ftp.remove(path)
                 self.ftp.rename(part, path)

@@ -18,6 +18,7 @@ _SECRET_PARAMETER = re.compile(
     r"(?i)sig|token|key|secret|pass|pwd|auth|cred|session|code|policy|^x-(amz|goog)-"
 )
 _HOST = re.compile(r"[^:]*(:\d*)?|\[[^]]*\](:\d*)?")
+_SSH = ("sftp", "ssh")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
 
 
@@ -117,8 +118,10 @@ def redact(address: str) -> str:
     if not mark:
         return address
     host, slash, path = rest.partition("/")
-    if "@" not in host and "@" in path and not _HOST.fullmatch(host):
-        # A password with a slash in it, which should have been percent-encoded.
+    is_host = _HOST.fullmatch(host) and not (head.lower() in _SSH and ":" in host)
+    if "@" not in host and "@" in path and not is_host:
+        # A password with a slash in it, which should have been percent-encoded. Of an address of
+        # SSH, where passwords are usual, even one that begins with digits, as a port does.
         host, slash, path = f"@{path.rpartition('@')[2]}".partition("/")
     if "@" in host:
         host = "***@" + host.rpartition("@")[2]

@@ -119,7 +119,13 @@ def verify(path: Path, *, hashes: bool = True) -> Checkpoint:
 
     Raises Broken: it is not whole, not what it says, or of a version that is not known.
     """
-    record = read_record(path)
+    try:
+        return _verified(path, read_record(path), hashes)
+    except FileNotFoundError as error:  # a run that is at work deletes old ones
+        raise Broken("it was deleted meanwhile") from error
+
+
+def _verified(path: Path, record: dict[str, Any], hashes: bool) -> Checkpoint:
     # What a file manager or a file system leaves of its own is not read.
     found = {entry.name for entry in os.scandir(path) if not entry.name.startswith(".")}
     found -= {COMPLETE, "desktop.ini"}

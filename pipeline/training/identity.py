@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import PipelineError
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.run_state import load_progress
 from pipeline.training.segments import few
@@ -74,6 +75,8 @@ def compare(other: Checkpoint, now: Identity) -> Changes:
     series, in which the new segments would have come before.
     """
     before = other.about.get("identity", {})
+    if not isinstance(before, dict):
+        raise PipelineError(f"{other.path} does not say of which run it is.")
     told = differences(before, now)
     grew = False
     if SEGMENTS in told:

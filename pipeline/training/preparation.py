@@ -153,9 +153,12 @@ def _series(
 
 
 def _has_texts(settings: TrainSettings, chosen: Chosen) -> bool:
-    """Whether it is to be known of each sequence which text it is of."""
-    is_mixed = chosen.schedule is not None or chosen.series is not None
-    return chosen.kind == "text" and not is_mixed and settings.order != RANDOM
+    """Whether it is to be known of each sequence which text it is of, to draw them evenly."""
+    if chosen.kind != "text" or chosen.schedule is not None or chosen.series is not None:
+        return False
+    is_told = settings.max_steps is not None or settings.tokens is not None
+    may_be_short = is_told or (settings.epochs or 1) < 1
+    return settings.order == EVEN or (settings.order != RANDOM and may_be_short)
 
 
 def tokenize(

@@ -263,6 +263,8 @@ class BestPublisher:
 
     def _failed(self, parcel: _Parcel, reason: str, hint: str | None) -> None:
         """Tell it at once, wait, and try again; at the end, give up after some tries."""
+        if self._is_closed:
+            return  # its folder is gone from under it
         parcel.failures += 1
         self._failures += 1
         self._reason = reason

@@ -47,8 +47,8 @@ def _asked(follows: Follows, found: Checkpoint) -> bool:
         return follows(found)
     except Trouble:
         raise
-    except PipelineError:  # it does not say what it must: a remote may say anything
-        return False
+    except (PipelineError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        return False  # it does not say what it must: a remote may say anything
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def descends(newest: Checkpoint) -> Follows:
     """
 
     def is_ancestor(other: Checkpoint) -> bool:
-        left = newest.about.get(FOLLOWS)
-        step = left.get(other.about.get("run")) if isinstance(left, dict) else None
+        left, run = newest.about.get(FOLLOWS), other.about.get("run")
+        step = left.get(run) if isinstance(left, dict) and isinstance(run, str) else None
         return isinstance(step, int) and other.step <= step
 
     return is_ancestor

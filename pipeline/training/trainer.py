@@ -51,7 +51,7 @@ from pipeline.training.run_log import TRAIN_LOG, run_log
 from pipeline.training.save_policy import doomed, most_kept
 from pipeline.training.saving import save_trained
 from pipeline.training.segments import Series
-from pipeline.training.settings import TrainSettings
+from pipeline.training.settings import EVEN, TrainSettings
 
 __all__ = ["TrainResult", "TrainSettings", "show", "train"]
 
@@ -171,7 +171,7 @@ def _identity(run: Prepared, sha256: Callable[[Path], str]) -> dict[str, Any]:
         "mixture": [list(stage) for stage in run.mixture.schedule.stages] if run.mixture else None,
         "from_scratch": _digest(Path(s)) if (s := run.settings.from_scratch) else None,
         **data,
-        "order": run.drawn,
+        "order": EVEN if run.drawn == EVEN else None,
         "held_out": fingerprint([[w.ids, w.mask] for w in run.held_out]),
         "tokenizer": tokenizer_fingerprint(run.tokenizer),
         "precision": run.precision.name,

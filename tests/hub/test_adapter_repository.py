@@ -147,6 +147,20 @@ def test_a_card_that_somebody_edited_is_not_replaced(
     assert hub.files("model", NAME)["README.md"] == b"My words."
 
 
+def test_a_large_file_that_a_person_put_beside_the_weights_stays(
+    hub: HubServer, tmp_path: Path, send: Callable[..., Path]
+) -> None:
+    send(opened(tmp_path / "a"), BEST)
+    hub.repos["model", NAME].branches["main"]["cover.png"] = (b"a picture", True)
+    for machine, step in (("b", 20), ("b", 30)):
+        again = opened(tmp_path / machine)
+        again.begin("run-1")
+        send(again, replace(BEST, step=step))
+    files = hub.files("model", NAME)
+    assert files["cover.png"] == b"a picture"
+    assert b"step 30 of 40" in files["README.md"]
+
+
 @pytest.mark.parametrize("mark", [b"{", b"[]", b'{"run": 3}', b'{"run": "run-1", "texts": 7}'])
 def test_a_mark_from_elsewhere_is_not_trusted(hub: HubServer, tmp_path: Path, mark: bytes) -> None:
     main = hub.add_repo("model", NAME, private=True).branches["main"]

@@ -74,6 +74,9 @@ def test_what_only_looks_like_a_scheme_is_a_path_or_refused(path: str) -> None:
         ("https://h/a?id=1#s3cret", "https://h/a?id=1"),
         ("s3://AKIA:s3cret@b/k", "s3://***@b/k"),
         ("s3://b/k?not=a-query", "s3://b/k?not=a-query"),
+        ("sftp://ada:12/s3cret@h/a", "sftp://***@h/a"),
+        ("sftp://ada:/s3cret@h/a", "sftp://***@h/a"),
+        ("sftp://h:22/a", "sftp://h:22/a"),
         ("/home/a@b", "/home/a@b"),
     ],
 )

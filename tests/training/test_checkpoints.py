@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,21 @@ def test_a_checkpoint_has_what_was_written_and_says_so(folder: Path) -> None:
     assert sorted(entry.name for entry in folder.iterdir()) == [
         "step-00000010", "step-00000020", "step-00000030"
     ]  # fmt: skip
+
+
+def test_one_that_is_deleted_while_it_is_looked_at_is_passed_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = checkpoints.read_record
+
+    def deleted_meanwhile(path: Path) -> dict[str, Any]:
+        record = original(path)
+        if path.name == "step-00000030":
+            shutil.rmtree(path)
+        return record
+
+    monkeypatch.setattr(checkpoints, "read_record", deleted_meanwhile)
+    assert [one.step for one in whole(folder)] == [20, 10]
 
 
 def test_the_same_step_again_replaces_it(folder: Path) -> None:
@@ -159,6 +176,7 @@ def test_a_checkpoint_that_is_removed_is_gone_whole(folder: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
+from typing import Any
 from pipeline.training.checkpoints import write
 def files(path):
     for n in range(40):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,17 @@ def test_a_copy_that_does_not_say_how_far_it_was_is_not_gone_on_with(
 ) -> None:
     found = make(tmp_path, ONE, 3, identity(A))
     sent(url, ONE, _with_state(tmp_path / "x", found, lambda path: path.write_bytes(state)))
+    with pytest.raises(UsageError, match="another run"):
+        copies(url, TWO, identity(A, B)).__enter__()
+
+
+@pytest.mark.parametrize("told", [[], None, "a run", {"data": []}])
+def test_a_copy_that_says_anything_as_its_run_is_not_gone_on_with(
+    told: object, url: str, tmp_path: Path
+) -> None:
+    found = make(tmp_path, ONE, 3, identity(A))
+    hostile = replace(found, about={**found.about, "identity": told})
+    sent(url, ONE, _with_state(tmp_path / "x", hostile, lambda path: path.write_bytes(b"{}")))
     with pytest.raises(UsageError, match="another run"):
         copies(url, TWO, identity(A, B)).__enter__()
 
