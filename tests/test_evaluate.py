@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ from pipeline.scoring.bits import load_windows, save_windows, score_model, windo
 from pipeline.training import scored_models
 from pipeline.training.scored_models import find_candidate, load_for_scoring
 from tests.chain import pipeline
-from tests.tiny_models import TALE, Document, documents, tiny_llama, tiny_llama_smollm
+from tests.tiny_models import (
+    TALE,
+    Document,
+    documents,
+    on_one_thread,
+    tiny_llama,
+    tiny_llama_smollm,
+)
 
 SOURCES = ["novels", "letters", "novels"]
 HELD_OUT = [
@@ -28,11 +36,9 @@ HELD_OUT = [
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def one_thread() -> Iterator[None]:
+    with on_one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

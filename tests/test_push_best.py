@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -22,7 +21,7 @@ from pipeline.training.metrics import read_metrics
 from pipeline.workspace import Workspace
 from tests.hub.test_adapter_repository import loopback
 from tests.hub_server import TOKEN, HubServer
-from tests.tiny_models import TALE, tiny_llama
+from tests.tiny_models import TALE, on_one_thread, tiny_llama, without_pictures
 
 NAME = "ada/tales"
 REPO = "model", NAME
@@ -34,20 +33,13 @@ OPTIONS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Models this small only get slower with more threads, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with on_one_thread():
+        yield
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    def picture(points: Any, held_out: Any, title: str, path: Path) -> None:
-        path.write_bytes(b"\x89PNG\r\n\x1a\n")
-
-    monkeypatch.setattr("pipeline.training.results.plot_loss", picture)
-    monkeypatch.setattr("pipeline.training.trainer.matmul_rate", lambda device, dtype: 1e11)
+    without_pictures(monkeypatch)
     monkeypatch.setattr("pipeline.training.publishing_best.backoff", lambda *_: 0.01)
 
 

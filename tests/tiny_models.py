@@ -1,9 +1,12 @@
 """Real Hugging Face models, small enough to make in a second, for the tests of every stage."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +27,28 @@ TALE = (
     "footprints led from the hearth to the sill, café-brown with mud, and not one led back.\n\n"
 )
 """A little prose with curly quotes, a dash, digits and an accent: enough to train a tokenizer."""
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Models this small only get slower with more threads, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare small runs what takes most of their time: the picture of the loss, and measuring how
+    fast the machine is."""
+
+    def picture(points: Any, held_out: Any, title: str, path: Path) -> None:
+        path.write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    monkeypatch.setattr("pipeline.training.results.plot_loss", picture)
+    monkeypatch.setattr("pipeline.training.trainer.matmul_rate", lambda device, dtype: 1e11)
 
 
 @dataclass(frozen=True)

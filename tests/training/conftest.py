@@ -5,37 +5,35 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from pipeline.training.base_model import BaseModel
-from tests.tiny_models import base_models, smollm2, tiny_llama_smollm
+from tests.tiny_models import (
+    base_models,
+    on_one_thread,
+    smollm2,
+    tiny_llama_smollm,
+    without_pictures,
+)
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Models this small only get slower with more threads, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    """No test of this folder trains on more than one thread."""
+    with on_one_thread():
+        yield
 
 
 @pytest.fixture(autouse=True)
 def small_runs_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of a small run's time goes into its picture, into measuring the machine's speed, and
-    into the garbage that transformers collects in each run, among all that is loaded.
+    """No picture, no measuring, and no look at the garbage that transformers collects in each run,
+    among all that is loaded.
 
-    Runs that fixtures of a wider scope make are whole, and both have tests of their own.
+    Runs that fixtures of a wider scope make are whole; the picture and the measuring have tests of
+    their own.
     """
-
-    def picture(points: Any, held_out: Any, title: str, path: Path) -> None:
-        path.write_bytes(b"\x89PNG\r\n\x1a\n")
-
-    monkeypatch.setattr("pipeline.training.results.plot_loss", picture)
-    monkeypatch.setattr("pipeline.training.trainer.matmul_rate", lambda device, dtype: 1e11)
+    without_pictures(monkeypatch)
     gc.collect()
     gc.freeze()
 
