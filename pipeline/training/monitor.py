@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.console import Advance, duration, megabytes, progress, say, warn
-from pipeline.errors import PipelineError
 from pipeline.training.memory import MemoryMeter
 from pipeline.training.metrics import (
     HELD_OUT,
@@ -33,8 +32,8 @@ from pipeline.training.metrics import (
     read_metrics,
 )
 from pipeline.training.profiler import profiling
-from pipeline.training.reporters import Reporter
-from pipeline.training.run_log import TRAIN_LOG, redact, run_log
+from pipeline.training.reporters import Reporter, Reporters
+from pipeline.training.run_log import TRAIN_LOG, run_log
 from pipeline.training.run_state import Progress
 from pipeline.training.summary import Summary
 
@@ -98,7 +97,7 @@ class Monitor:
         self.points: list[Point] = []
         self.held_out: list[HeldOut] = []
         self._folder, self._steps, self._price = folder, steps, price_per_hour
-        self._reporters = list(reporters)
+        self._reporters = Reporters(reporters)
         self._settings = dict(settings or {})
         self._evaluations = evaluations
         self._skips_overflows = skips_overflows
@@ -137,9 +136,7 @@ class Monitor:
                 self._unlisted = 0.0 if self.held_out else self._scoring
             mode = "a" if self._done else "w"
             self._file = stack.enter_context(path.open(mode, encoding="utf-8"))
-            for reporter in self._reporters:
-                self._start(reporter)
-                stack.callback(self._finish, reporter)
+            stack.enter_context(self._reporters.started(self._settings, self._folder))
             self._stack = stack.pop_all()
         return self
 
@@ -231,7 +228,9 @@ class Monitor:
         self._write(point.as_dict())
         self._show(point)
         self._watch(point)
-        self._report(step, {f"train/{k}": v for k, v in point.as_dict().items() if k != "step"})
+        self._reporters.log(
+            step, {f"train/{k}": v for k, v in point.as_dict().items() if k != "step"}
+        )
 
     def evaluated(self, evaluation: "Evaluation") -> None:
         """Keep a score of the held-out text. Its seconds are not of training."""
@@ -245,7 +244,9 @@ class Monitor:
         self.held_out.append(score)
         self._write({"step": score.step, HELD_OUT: record})
         values |= {f"bits_per_byte/{name}": value for name, value in by_source.items()}
-        self._report(score.step, {f"{HELD_OUT}/{name}": value for name, value in values.items()})
+        self._reporters.log(
+            score.step, {f"{HELD_OUT}/{name}": value for name, value in values.items()}
+        )
 
     def summary(self, *, tokens: int, positions: int) -> Summary:
         """What the run came to so far, with its earlier sessions as far as they were saved.
@@ -342,30 +343,3 @@ class Monitor:
         if self._file is not None:
             self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
             self._file.flush()
-
-    def _start(self, reporter: Reporter) -> None:
-        try:
-            reporter.start(self._settings, self._folder)
-        except Exception as error:
-            _logger.exception("%s does not start", reporter.name)
-            reason = " ".join(redact(str(error)).split())[:300]
-            raise PipelineError(
-                f"--report-to {reporter.name} does not start: {reason or type(error).__name__}.",
-                "Leave it out, or mend that; metrics.jsonl has the same figures.",
-            ) from error
-
-    def _report(self, step: int, values: Mapping[str, float]) -> None:
-        for reporter in list(self._reporters):
-            try:
-                reporter.log(step, values)
-            except Exception:
-                _logger.exception("%s takes no more", reporter.name)
-                self._reporters.remove(reporter)
-                warn(f"{reporter.name} takes no more figures ({TRAIN_LOG} says why); we go on.")
-
-    def _finish(self, reporter: Reporter) -> None:
-        try:
-            reporter.finish()
-        except Exception:
-            _logger.exception("%s does not end", reporter.name)
-            warn(f"{reporter.name} did not end well; {TRAIN_LOG} says why.")

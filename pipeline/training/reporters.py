@@ -13,15 +13,15 @@ import netrc
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from pipeline.console import say
+from pipeline.console import say, warn
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import encode_json
-from pipeline.training.run_log import redact
+from pipeline.training.run_log import TRAIN_LOG, redact
 
 PROJECT = "bookshelf-llm"
 
@@ -43,6 +43,57 @@ class Reporter(Protocol):
 
     def finish(self) -> None:
         """The run is over, well or not."""
+
+
+class Reporters:
+    """All reporters of a run. One that does not start is an error; one that fails later is left
+    out, loudly: the figures are in metrics.jsonl all the same, and training is worth more."""
+
+    def __init__(self, reporters: Sequence[Reporter]) -> None:
+        self._reporters = list(reporters)
+
+    @contextmanager
+    def started(self, settings: Mapping[str, Any], folder: Path) -> Iterator[None]:
+        """Start all, and finish at the end those that were.
+
+        Raises:
+            PipelineError: one does not start.
+        """
+        with ExitStack() as stack:
+            for reporter in self._reporters:
+                _start(reporter, settings, folder)
+                stack.callback(_finish, reporter)
+            yield
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Give all the values of a step."""
+        for reporter in list(self._reporters):
+            try:
+                reporter.log(step, values)
+            except Exception:
+                _logger.exception("%s takes no more", reporter.name)
+                self._reporters.remove(reporter)
+                warn(f"{reporter.name} takes no more figures ({TRAIN_LOG} says why); we go on.")
+
+
+def _start(reporter: Reporter, settings: Mapping[str, Any], folder: Path) -> None:
+    try:
+        reporter.start(settings, folder)
+    except Exception as error:
+        _logger.exception("%s does not start", reporter.name)
+        reason = " ".join(redact(str(error)).split())[:300]
+        raise PipelineError(
+            f"--report-to {reporter.name} does not start: {reason or type(error).__name__}.",
+            "Leave it out, or mend that; metrics.jsonl has the same figures.",
+        ) from error
+
+
+def _finish(reporter: Reporter) -> None:
+    try:
+        reporter.finish()
+    except Exception:
+        _logger.exception("%s does not end", reporter.name)
+        warn(f"{reporter.name} did not end well; {TRAIN_LOG} says why.")
 
 
 def make_reporters(
