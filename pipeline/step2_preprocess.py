@@ -55,7 +55,7 @@ from pipeline.run import StageRun, open_run
 from pipeline.settings import nearest
 from pipeline.workspace import Workspace
 
-VERSION = 4
+VERSION = 5
 CATALOG = "catalog.jsonl"
 LISTS = ("refused.jsonl", "quarantine.jsonl")
 _ON = ", ".join(rule.name for rule in RULES if rule.on)

@@ -63,12 +63,12 @@ class Cleaned:
     warnings: list[str] = field(default_factory=list)
 
 
-# All rules, in the order in which they are applied: lists and notes are told by the marks and
-# numbers in them, so that the rules for these come later; scene breaks before dashes, since these
-# draw them.
+# All rules, in the order in which they are applied: wrong encodings first, since a no-break space
+# or a soft hyphen may be half of a letter; lists and notes are told by the marks and numbers in
+# them, so that the rules for these come later; scene breaks before dashes, since these draw them.
 RULES: tuple[Rule, ...] = (
-    Rule("characters", plain_characters),
     Rule("mojibake", repair_mojibake),
+    Rule("characters", plain_characters),
     Rule("markup", remove_markup, 0.1),
     Rule("credits", remove_credits, 0.35),
     Rule("transcriber-notes", remove_transcriber_notes, 0.35),

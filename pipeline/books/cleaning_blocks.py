@@ -4,7 +4,7 @@ many things it removed."""
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from pipeline.books.cleaning_table import line_table, places_of
@@ -217,7 +217,7 @@ _LONGEST_END_NOTE = 15_000
 _MOST_FOLLOWING = 39  # paragraphs
 _NOTE_TALK = re.compile(
     r"spelling|error|corrected|retained|hyphen|punctuation|original|printed|text|underscore|"
-    r"typograph|changed|edition|inconsisten|italic|"
+    r"typograph|changed|edition|inconsisten|italic|transcri|public domain|cover image|"
     r"schreib|druckfehler|korrigiert|erreurs|corrig|orthogra|spelfout|errores|errori",
     re.I,
 )
@@ -261,25 +261,59 @@ def _note_paragraphs(text: str, covered: set[int]) -> Iterator[Span]:
 
 def _is_note_to_the_end(text: str, position: int) -> bool:
     """Whether all that follows speaks of the file, or lists corrections."""
-    return all(
-        _NOTE_TALK.search(text, *span) or _CORRECTION.match(text, *span)
-        for span in paragraphs(text, position)
-    )
+    return all(_is_of_a_note(text, *span) for span in paragraphs(text, position))
+
+
+def _is_of_a_note(text: str, start: int, end: int) -> bool:
+    return bool(_NOTE_TALK.search(text, start, end) or _CORRECTION.match(text, start, end))
+
+
+def _is_mostly_note(text: str, spans: Sequence[Span]) -> bool:
+    """Whether half of these paragraphs, by their length, speak of the file."""
+    speaking = sum(end - start for start, end in spans if _is_of_a_note(text, start, end))
+    return 2 * speaking >= sum(end - start for start, end in spans)
+
+
+_PART_HEADING = re.compile(
+    r"[\W_]*(?:(?:chapter|book|part|act|scene|letter|canto|kapitel|chapitre)\s+(?:\d+|[ivxlcdm]+)\b"
+    r"|appendix|epilogue|afterword|postscript|glossary|index|conclusion)[^\n]{0,60}\Z",
+    re.I,
+)
+
+
+def _last_note_end(text: str, end: int) -> int | None:
+    """Where a note ends whose heading stands next to the end of the file: with the file, or where
+    something begins (behind a gap, a rule or with a heading of its own) that is not mostly about
+    the file. None if what follows is not."""
+    following = list(paragraphs(text, end))
+    note_end = end
+    for index, (begin, stop) in enumerate(following):
+        is_parted = (
+            (index and text.count("\n", note_end, begin) > 2)
+            or _RULE.match(text, begin, stop)
+            or _PART_HEADING.match(text[begin:stop].rstrip())
+        )
+        if is_parted and not _is_mostly_note(text, following[index:]):
+            return note_end
+        note_end = stop
+    return len(text) if _is_mostly_note(text, following) else None
 
 
 def _note_end(text: str, start: int, end: int, heading_only: bool) -> int:
     """Where a note ends that begins with a paragraph: with the file, at the next gap or rule, else
     with its own paragraph (or the one under its heading)."""
-    is_near_end = len(text) - start <= _LONGEST_END_NOTE and start >= 0.7 * len(text)
-    if is_near_end and (heading_only or _is_note_to_the_end(text, end)):
-        return len(text)
+    if len(text) - start <= _LONGEST_END_NOTE and start >= 0.7 * len(text):
+        if heading_only and (last := _last_note_end(text, end)) is not None:
+            return last
+        if not heading_only and _is_note_to_the_end(text, end):
+            return len(text)
     following = list(islice(paragraphs(text, end), _MOST_FOLLOWING))
     note_end = end
     for index, (begin, stop) in enumerate(following):
         wide = text.count("\n", note_end, begin) > 2 and (index or not heading_only)
         if wide or _RULE.match(text, begin, stop):
             return note_end
-        talks = heading_only or _NOTE_TALK.search(text, begin, stop)
+        talks = heading_only or _is_of_a_note(text, begin, stop)
         if stop - start > _LONGEST_NOTE or not talks:
             break
         note_end = stop

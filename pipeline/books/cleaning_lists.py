@@ -23,10 +23,13 @@ _CONTENTS_OPENINGS = (
     *("conte", "the c", "table", "list ", "illus", "inhal", "sisäl", "sisal", "inhou", "inneh"),
     *("indic", "índic"),
 )
+# Not in mid-sentence: "I had seen", "Part of me", "12 men".
+_NO_SENTENCE = r"(?-i:(?![ ]*(?!(?:the|to|by|and|on)\b)[a-zß-ÿ]))"
 _ENTRY = re.compile(
-    r"[\W_]*(?:chapter|chap\.|book|part|act|scene|letter|section|volume|vol\.|canto|prologue|epilogue|"
-    r"preface|introduction|appendix|index|notes|conclusion|kapitel|chapitre|osa|teil|"
-    r"[ivxlcdm]+\b[.:)\- ]|[ivxlcdm]+$|\d{1,3}\b[.:)\- ])",
+    r"[\W_]*(?:(?:chap|vol)\.|(?:chapters?|books?|parts?|acts?|scenes?|letters?|sections?|volumes?"
+    r"|cantos?|prologue|epilogue|preface|introduction|appendix|index|notes|conclusion|kapitel"
+    rf"|chapitre|osa|teil)\b{_NO_SENTENCE}"
+    rf"|(?:[ivxlcdm]+|\d{{1,3}})\b(?:[.:)\-]|[ ]{_NO_SENTENCE})|[ivxlcdm]+$)",
     re.I,
 )
 _ENTRY_PAGE = re.compile(r"(?:[ ]{2,}|[ .·]{3,}|[ ]\.)[ ]*(?:\d{1,4}|[ivxlcdm]{1,8}|page)$", re.I)
@@ -92,11 +95,12 @@ def _contents_end(text: str, start: int) -> int | None:
     entries: list[str] = []
     end = start
     widest_gap = 2  # line ends between two entries
+    is_dense = False  # entries stand line by line: a paragraph by itself need be none
     listed = islice(paragraphs(text, start), _MOST_ENTRIES)
     for (begin, stop), following in pairwise(chain(listed, [(len(text), len(text))])):
         lines = stripped_lines(text, begin, stop)
         gap = text.count("\n", end, begin)
-        if not _is_list(lines):
+        if not _is_list(lines) or (is_dense and not _adds(lines, text, following)):
             break
         if entries and gap > widest_gap:
             heads_a_part = gap <= 4 and _goes_on(stripped_lines(text, *following))
@@ -110,7 +114,24 @@ def _contents_end(text: str, start: int) -> int | None:
             end = begin + len("\n".join(text[begin:stop].split("\n")[:kept]))
         if kept < len(lines):
             break
+        is_dense |= kept >= _FEWEST_ENTRIES
     return end if len(entries) >= _FEWEST_ENTRIES else None
+
+
+def _adds(lines: list[str], text: str, following: Span) -> bool:
+    """Whether a paragraph belongs to a list that has entries line by line: a dedication or a verse
+    right below it does not."""
+    if _ENTRY_PAGE.search(lines[0]) or _ENTRY_PAGE.search(lines[-1]):
+        return True
+    below = stripped_lines(text, *following)
+    if len(lines) == 1:  # an entry, or what heads a part; not what heads the first chapter
+        return (bool(_ENTRY.match(lines[0])) or len(below) >= _FEWEST_ENTRIES) and _is_list(below)
+    if _ENTRY.match(lines[0]) or _is_plainly_list(lines):
+        return True
+    return len(lines) >= _FEWEST_ENTRIES and not any(line.endswith(_STOPS) for line in lines)
+
+
+_STOPS = tuple(".,;:!?-—")
 
 
 def _lines_before_repetition(lines: list[str], entries: list[str]) -> int:

@@ -120,6 +120,7 @@ _NOTES_HEADING = re.compile(
 _MARK = re.compile(rf"\[(?:{_NUMBERED}|\*{{1,3}}|†|‡|[A-Z])\]|\{{\*\d{{1,3}}\}}")
 _NOT_THE_KEY = re.compile(r"\W|FN|fn|[Nn]ote|^n")
 _DEEPEST_NOTE = 16  # characters of indent
+_FEWEST_COLLECTED = 4  # notes that stand together, and not below the paragraph of their marks
 _MOST_BETWEEN = 4000  # characters by which a note may go on in paragraphs of its own
 
 
@@ -150,17 +151,40 @@ def remove_footnotes(text: str) -> tuple[str, int]:
 
 def _marked_notes(text: str) -> Iterator[Span]:
     notes = list(_notes_with_reference(text))
-    for note, following in zip_longest(notes, notes[1:]):
-        if (
-            following
-            and following.reference < note.start
-            and 0 < following.start - note.end <= _MOST_BETWEEN
-            and _comes_next(note.key, following.key)
-        ):
-            note.end = following.start  # it goes on below its first paragraph
-            while text[note.end - 1].isspace():
-                note.end -= 1
-        yield note.start, note.end
+    for first, last in _runs(notes):
+        run = notes[first:last]
+        are_collected = len(run) >= _FEWEST_COLLECTED or _is_headed(text, run[0].start)
+        for note, following in zip_longest(run, run[1:]):
+            end = note.end
+            if following and 0 < following.start - end <= _MOST_BETWEEN:
+                between = text[end : following.start].rstrip()
+                if are_collected or _is_set_in(between):
+                    end += len(between)  # it goes on below its first paragraph
+            yield note.start, end
+
+
+def _runs(notes: list[_Note]) -> Iterator[tuple[int, int]]:
+    """The notes that are numbered on and all of whose marks stand above the first of them: where a
+    run of them begins, and where it stops."""
+    first = 0
+    for number in range(1, len(notes) + 1):
+        if number < len(notes):
+            before, note = notes[number - 1], notes[number]
+            if note.reference < notes[first].start and _comes_next(before.key, note.key):
+                continue
+        yield first, number
+        first = number
+
+
+def _is_headed(text: str, start: int) -> bool:
+    """Whether a heading such as NOTES stands right above."""
+    above = text[max(0, start - 120) : start].rstrip()
+    return _NOTES_HEADING.fullmatch(above[above.rfind("\n") + 1 :]) is not None
+
+
+def _is_set_in(between: str) -> bool:
+    """Whether all lines of some paragraphs are indented, as those of a note may be."""
+    return all(line.startswith("  ") for line in between.split("\n") if line)
 
 
 def _comes_next(key: str, following: str) -> bool:

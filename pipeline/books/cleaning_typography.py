@@ -10,7 +10,8 @@ from pipeline.books.searching import Span, substitute
 
 _SPACES = "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f"
 _CONTROLS = [chr(code) for code in range(0x20) if chr(code) not in "\t\n\f\r"]
-_NOTHINGS = ("\x7f", "\u00ad", "\u200b", "\u2060", "\ufeff")
+_MARKS_OF_DIRECTION = ("\u200e", "\u200f", "\u202a", "\u202b", "\u202c", "\u202d", "\u202e")
+_NOTHINGS = ("\x7f", "\u00ad", "\u200b", "\u2060", "\ufeff", *_MARKS_OF_DIRECTION)
 _INSTEAD = dict.fromkeys(_SPACES, " ") | dict.fromkeys(_NOTHINGS, "")
 _INSTEAD_OF_CONTROLS = {"\f": "\n"} | dict.fromkeys(_CONTROLS, "")
 
@@ -28,16 +29,22 @@ def plain_characters(text: str) -> tuple[str, int]:
     return (text.expandtabs(8) if tabs else text), count + tabs
 
 
-# What UTF-8 looks like when it was read as Windows-1252: these pairs stand in no real text.
+# What UTF-8 looks like when it was read as Windows-1252: its second bytes, as these became.
+_SECOND = "\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _MOJIBAKE = re.compile(
-    "[ÂÃ][\u0080-\u00bf]|â[€\u0080][\u0080-\u00bf™œžšŸ“”˜–—]|[ÐÑ][\u0080-\u00bf][ÐÑ]"
+    f"[ÂÃ][{_SECOND}]|â[€\u0080][\u0080-\u00bf™œžšŸ“”˜–—]|[ÐÑ][\u0080-\u00bf][ÐÑ]"
+)
+# Pairs that stand in no real text. Others do: «ORFÃ», IRMÃ—.
+_SURE = re.compile(
+    f"[ÂÃ](?<=[a-zß-ÿ][ÂÃ])[{_SECOND}]|Ã[¡-©¬®-¹¼-¿](?=[a-z])|Â\u00a0"
+    "|â[€\u0080][\u0080-\u00bf™œžšŸ“”˜–—]|[ÐÑ][\u0080-\u00bf][ÐÑ]"
 )
 
 
 def repair_mojibake(text: str) -> tuple[str, int]:
-    """Repairs lines that hold evident mojibake, through ftfy, which changes a line only where
-    the whole of it makes sense the other way."""
-    if text.isascii() or not any(_MOJIBAKE.match(text, at) for at in places_of(text, "ÂÃâÐÑ")):
+    """Repairs the lines of a text with evident mojibake in which there may be some, through ftfy,
+    which changes a line only where the whole of it makes sense the other way."""
+    if text.isascii() or not any(_SURE.match(text, at) for at in places_of(text, "ÂÃâÐÑ")):
         return text, 0
     import ftfy
 
@@ -70,7 +77,8 @@ def remove_italics(text: str) -> tuple[str, int]:
 
 SCENE_BREAK = "* * *"
 _BREAK_LINE = re.compile(
-    r"\n[ ]*(?:\*(?:[ ]*\*){2,}|[-–—=~_]{4,}|[~#](?:[ ]*[~#]){2,}|[-–—](?:[ ]+[-–—]){2,})"
+    r"\n[ ]*(?:\*(?:[ ]*\*){2,}|[-–—=~_]{4,}|—{3}|[~#+•](?:[ ]*[~#+•]){2,}|[-–—](?:[ ]+[-–—]){2,}"
+    r"|⁂)"
     r"[ ]*(?=\n|\Z)"
 )
 _BREAKS_IN_A_ROW = re.compile(r"\n\* \* \*(?:\n+\* \* \*)+(?=\n|\Z)")
@@ -78,9 +86,9 @@ _BREAKS_IN_A_ROW = re.compile(r"\n\* \* \*(?:\n+\* \* \*)+(?=\n|\Z)")
 
 def unify_scene_breaks(text: str) -> tuple[str, int]:
     """A line of asterisks or of dashes (or several such lines) becomes `* * *`, with an empty
-    line on either side."""
+    line on either side; at the very beginning or end, where it parts nothing, it goes."""
     # The line end above a line stands in the padded text where the line begins in the text.
-    lines = line_table(text).opened(characters="*-–—=~_#")
+    lines = line_table(text).opened(characters="*-–—=~_#+•⁂")
     if not lines:
         return text, 0
     count = 0
@@ -101,7 +109,18 @@ def unify_scene_breaks(text: str) -> tuple[str, int]:
     rows = 0
     if found > 1:
         unified, rows = _BREAKS_IN_A_ROW.subn("\n" + SCENE_BREAK, unified)
-    return unified[1:], count + rows
+    unified, outside = _without_breaks_outside(unified[1:])
+    return unified, count + rows + outside
+
+
+def _without_breaks_outside(text: str) -> tuple[str, int]:
+    """The text without scene breaks before all else and behind it."""
+    count = 0
+    if (body := text.lstrip()).startswith(SCENE_BREAK + "\n"):
+        text, count = body.removeprefix(SCENE_BREAK).lstrip("\n"), 1
+    if (body := text.rstrip()).endswith("\n" + SCENE_BREAK):
+        text, count = body.removesuffix(SCENE_BREAK), count + 1
+    return text, count
 
 
 _PUNCTUATION = ".!?:;,'\"’”»)]-–—"

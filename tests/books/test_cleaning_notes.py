@@ -27,7 +27,18 @@ def apply(rule: str, text: str) -> str:
         ("A[1][2]\n\nFOOTNOTES:\n\n[1] One.\n\n[2] Two.\n\nB.", "A[1][2]\n\n\n\nB."),
         ("A[A] b.\n\n  [A] A note\n  of two lines.\n\nB.", "A[A] b.\n\n\n\nB."),
         ("A[FN#1] b[FN#2].\n\n[FN#1] One.\n[FN#2] Two.\n\nB.", "A[FN#1] b[FN#2].\n\n\n\nB."),
-        ("A[1] b[2].\n\n[1] One.\n\nIt goes on.\n\n[2] Two.\n\nB.", "A[1] b[2].\n\n\n\nB."),
+        (
+            "A[1] b[2].\n\nNOTES\n\n[1] One.\n\nIt goes on.\n\n[2] Two.\n\nB.",
+            "A[1] b[2].\n\n\n\nB.",
+        ),
+        (
+            "A[1] b[2].\n\n[1] One.\n\n  It goes on.\n\n[2] Two.\n\nB.",
+            "A[1] b[2].\n\n\n\nB.",
+        ),
+        (
+            "A[1] b[2] c[3] d[4].\n\n[1] O.\n\nIt goes on.\n\n[2] T.\n\n[3] U.\n\n[4] V.\n\nB.",
+            "A[1] b[2] c[3] d[4].\n\n\n\nB.",
+        ),
         ("A[1].\n\n[1] One.\n\nB[1].\n\n[1] Again.\n\nC.", "A[1].\n\n\n\nB[1].\n\n\n\nC."),
         ("An isle{*2}.\n\n{*2} On tides.\n\nB.", "An isle{*2}.\n\n\n\nB."),
         ("Men* have.\n\n* See Watson.\n\nB.", "Men have.\n\n\n\nB."),
@@ -37,6 +48,13 @@ def apply(rule: str, text: str) -> str:
 )
 def test_a_footnote_goes_whole(before: str, after: str) -> None:
     assert apply("footnotes", before) == after
+
+
+@pytest.mark.parametrize("notes", ["[1] One.\n\n{}[2] Two.", "[7] One.\n\n{}[8] Two."])
+def test_what_stands_between_the_notes_of_a_page_stays(notes: str) -> None:
+    one, two = notes[:3], notes[-8:-5]
+    text = f"He spoke of Troy{one} and Rome{two} to all.\n\n{notes.format(PROSE)}\n\n{PROSE}"
+    assert apply("footnotes", text).split()[-2 * len(PROSE.split()) :] == (PROSE * 2).split()
 
 
 @pytest.mark.parametrize(
