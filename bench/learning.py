@@ -112,12 +112,16 @@ def run_plain(job: dict[str, Any], path: Path) -> dict[str, float]:
     return told
 
 
-def ours(base: "BaseModel", shard: Path, held_out: Path, tokens: int, folder: Path) -> Side:
-    """Stage 6 with its defaults. How much is scored, and how often, changes nothing it learns."""
+def ours(
+    base: "BaseModel", shard: Path, held_out: Path, tokens: int, folder: Path, **changed: Any
+) -> Side:
+    """Stage 6 with its defaults, or with some `changed`. How much is scored, and how often, changes
+    nothing it learns."""
     from pipeline.corpus.documents import read_documents
     from pipeline.training.trainer import TrainSettings, train
 
-    settings = TrainSettings(tokens=tokens, eval_tokens=EVAL_TOKENS, eval_every=0, sample_tokens=1)
+    scored: dict[str, Any] = {"eval_tokens": EVAL_TOKENS, "eval_every": 0, "sample_tokens": 1}
+    settings = TrainSettings(tokens=tokens, **(scored | changed))
     result = train(settings, read_documents([shard]), read_documents([held_out]), base, folder)
     return Side(folder, result.steps, result.tokens, result.summary.seconds)
 
@@ -167,16 +171,21 @@ def compare(folder: Path, options: argparse.Namespace, work: Path) -> None:
     print_table(head, rows)
 
 
-def main() -> None:
-    """Read the options and compare."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def make_parser(about: str) -> argparse.ArgumentParser:
+    """The options that this and `bench.search` share."""
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, default=63_000)
     parser.add_argument("--train", nargs="+", default=list(TRAIN))
     parser.add_argument("--held-out", nargs="+", default=list(HELD_OUT))
     parser.add_argument("--base-model", default="smollm2-135m")
     parser.add_argument("--models", type=Path, help="where converted base models are kept")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Read the options and compare."""
+    options = make_parser(__doc__ or "").parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-learning-") as work:
         compare(options.folder, options, Path(work))
 
