@@ -11,6 +11,7 @@ that was not asked for, or a duplicate (`duplicates.jsonl`), has a sentence in `
 This is the directory to clean by hand: your edits are kept, and what you deleted stays deleted.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,6 +95,10 @@ def preprocess(
             "part of its title.",
         ),
     ] = None,
+    show_all: Annotated[
+        bool,
+        Option("--all", help="With --show, on a terminal: every place, and long cuts whole."),
+    ] = False,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Only say what would be done; nothing is written.")
     ] = False,
@@ -109,6 +114,8 @@ def preprocess(
     text one is kept. Records are checked, not cleaned.
     """
     check_duplicates(duplicates)
+    if show_all and show is None:
+        raise UsageError("--all says how much --show prints: name a book.", "--show BOOK --all")
     recipe = Recipe(
         unwrap,
         tuple(sorted(set(skip_rule or ()))),
@@ -131,7 +138,8 @@ def preprocess(
         catalog = read_catalog(inputs)
         path = find_text(show, catalog, inputs)
         task = Task(path, facts_of(catalog.get(path.name, {})), recipe)
-        print_diff(show_text(task, workspace.directory("preprocess")))
+        whole = show_all or not sys.stdout.isatty()
+        print_diff(show_text(task, workspace.directory("preprocess"), whole=whole))
         return
     given: dict[str, Any] = {
         "version": VERSION, "settings": settings, "inputs": inputs, "force": force,

@@ -615,7 +615,20 @@ def test_show_prints_what_was_cut_by_which_rule_and_writes_nothing(
     number = raw.split("\n").index("He did _not_ go.") + 1
     assert f"@ line {number:,}\n- He did _not_ go.\n+ He did not go." in out
     assert "\x1b" not in out
-    assert len(out.splitlines()) < 60
+    assert "shows them" not in out  # everything is there, as stdout is no terminal
+
+
+def test_on_a_terminal_show_counts_what_it_leaves_out_and_all_shows_it(
+    shelf: Shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.put(a=book("2005", "\n\n".join(f"He did _not_ go {n}." for n in range(40)), "2005"))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shelf.run(show="a")
+    assert "--all shows them" in capsys.readouterr().out
+    shelf.run(show="a", show_all=True)
+    assert "--all shows them" not in capsys.readouterr().out
+    with pytest.raises(UsageError, match="--all says how much --show prints"):
+        shelf.run(show_all=True)
 
 
 def test_show_finds_a_book_by_id_or_title_and_lists_several(

@@ -16,7 +16,11 @@ from pipeline.books.cleaning_blocks import (
     remove_sidenotes,
     remove_transcriber_notes,
 )
-from pipeline.books.cleaning_lines import join_broken_words, remove_line_numbers
+from pipeline.books.cleaning_lines import (
+    join_broken_words,
+    remove_bare_page_numbers,
+    remove_line_numbers,
+)
 from pipeline.books.cleaning_lists import remove_contents, remove_indexes
 from pipeline.books.cleaning_markup import remove_markup
 from pipeline.books.cleaning_notes import remove_footnotes, remove_note_marks, remove_page_numbers
@@ -80,6 +84,7 @@ RULES: tuple[Rule, ...] = (
     Rule("footnotes", remove_footnotes, 0.3),
     Rule("page-numbers", remove_page_numbers, 0.1),
     Rule("note-marks", remove_note_marks, 0.1),
+    Rule("page-lines", remove_bare_page_numbers, 0.1),
     Rule("line-numbers", remove_line_numbers, 0.1),
     Rule("hyphens", join_broken_words, 0.05),
     Rule("italics", remove_italics, 0.1),

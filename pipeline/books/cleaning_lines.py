@@ -1,12 +1,142 @@
-"""Cleaning rules for how lines were printed: the numbers of the lines of verse, and words broken at
-the end of a line. Each returns the changed text and how many things it changed."""
+"""Cleaning rules for how lines were printed: the numbers of pages and of lines of verse, and words
+broken at the end of a line. Each returns the changed text and how many things it changed."""
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from pipeline.books.cleaning_table import code_points, line_table
+
+# --- page numbers ---------------------------------------------------------------------------------
+
+_PAGE_LINE = re.compile(
+    r"[ ]*(?:(?P<bare>\d{1,4})|[-–—]{1,2}[ ]?(?P<dashes>\d{1,4})[ ]?[-–—]{1,2}"
+    r"|\|[ ]?(?P<bars>\d{1,4})[ ]?\||(?:page|pg\.?|p\.)[ ]?(?P<word>\d{1,4}))(?=\n)",
+    re.I,
+)
+_LONGEST_LINE = 60  # characters, most of them an indent
+_FEWEST_PAGES = 10
+_MOST_SKIPPED = 4  # the step to the next number: plates and the first pages of chapters have none
+_COUNTED = 0.75  # the share of the steps that are by one
+_PARTED = 0.25  # the share of the numbers that stand in mid-sentence: no chapter's, no poem's does
+_SHORTEST_PAGE = 500  # characters, in the middle; verses of Scripture are shorter
+_LONGEST_PAGE = 8000
+_MOST_SERIES = 8  # volumes in one file, each of which counts anew
+
+
+def remove_bare_page_numbers(text: str) -> tuple[str, int]:
+    """12, - 12 -, |12| and Page 12 in a line by itself: numbers that count through a book as far
+    apart as pages are, and part its sentences."""
+    hits = list(_lines_of_number(text))
+    forms = {hit.form for hit in hits}
+    pages = [hit for form in sorted(forms) for hit in _pages(hits, form)]
+    if not pages:
+        return text, 0
+    pieces = []
+    position = 0
+    for hit in sorted(pages, key=lambda hit: hit.start):
+        above, below = hit.gap_above, hit.gap_below
+        pieces.append(text[position : max(position, hit.start - above)])
+        pieces.append("\n" if hit.parts_sentence else "\n" * max(above, below))
+        position = hit.end + below
+    return "".join(pieces) + text[position:], len(pages)
+
+
+class _NumberLine:
+    """A line with a number and nothing else, and how it stands between its neighbours."""
+
+    def __init__(self, text: str, match: re.Match[str]) -> None:
+        self.start, self.end = match.span()
+        self.form = str(match.lastgroup)
+        self.number = int(match[self.form])
+        left, right = self.start, self.end
+        while left and text[left - 1] == "\n":
+            left -= 1
+        while right < len(text) and text[right] == "\n":
+            right += 1
+        self.gap_above, self.gap_below = self.start - left, right - self.end
+        before, behind = text[max(0, left - 1) : left], text[right : right + 40].lstrip()[:1]
+        self.parts_sentence = (before.islower() or before in (",", ";", "-")) and behind.islower()
+
+
+def _lines_of_number(text: str) -> Iterator[_NumberLine]:
+    for end in line_table(text).closed("0123456789-–—|"):
+        start = text.rfind("\n", max(0, end - _LONGEST_LINE), end) + 1
+        if start or end < _LONGEST_LINE:
+            match = _PAGE_LINE.match(text, start)
+            if match and match.end() == end:
+                yield _NumberLine(text, match)
+
+
+def _pages(hits: list[_NumberLine], form: str) -> Iterator[_NumberLine]:
+    """Those of the numbers of one form that belong to a series that counts pages."""
+    left = [hit for hit in hits if hit.form == form]
+    for _ in range(_MOST_SERIES):
+        series = _longest_series(left)
+        if len(series) < _FEWEST_PAGES:
+            return
+        taken = set(series)
+        left = [hit for hit in left if hit not in taken]
+        if _count_pages(series):
+            yield from _without_headings(series)
+
+
+def _longest_series(hits: list[_NumberLine]) -> list[_NumberLine]:
+    """The longest run, in the order of the text, in which each number is a little larger than the
+    one before; other numbers may stand between, such as those of chapters."""
+    best: dict[int, tuple[int, _NumberLine]] = {}  # the length of the best run that ends so
+    previous: dict[_NumberLine, _NumberLine] = {}
+    longest: tuple[int, _NumberLine] | None = None
+    for hit in hits:
+        before = max(
+            (
+                best[hit.number - step]
+                for step in range(1, _MOST_SKIPPED + 1)
+                if hit.number - step in best
+            ),
+            key=lambda found: found[0],
+            default=None,
+        )
+        length = before[0] + 1 if before else 1
+        if before:
+            previous[hit] = before[1]
+        if hit.number not in best or best[hit.number][0] <= length:
+            best[hit.number] = (length, hit)
+        if longest is None or length > longest[0]:
+            longest = (length, hit)
+    series = [longest[1]] if longest else []
+    while series and series[-1] in previous:
+        series.append(previous[series[-1]])
+    return series[::-1]
+
+
+def _count_pages(series: list[_NumberLine]) -> bool:
+    """Whether numbers that rise stand as far apart as pages are long, and in mid-sentence."""
+    steps = [after.number - hit.number for hit, after in pairwise(series)]
+    lengths = [
+        (after.start - hit.start) / step
+        for (hit, after), step in zip(pairwise(series), steps, strict=True)
+    ]
+    parted = sum(hit.parts_sentence for hit in series)
+    return (
+        steps.count(1) >= _COUNTED * len(steps)
+        and _SHORTEST_PAGE <= median(lengths) <= _LONGEST_PAGE
+        and parted >= _PARTED * len(series)
+    )
+
+
+def _without_headings(series: list[_NumberLine]) -> list[_NumberLine]:
+    """The numbers less those that may head a chapter: they part no sentence, and open or close the
+    series or stand below a wider gap than the others do."""
+    widest = 1 + max(hit.gap_above for hit in series if hit.parts_sentence)
+    inner = set(series[1:-1])
+    return [
+        hit for hit in series if hit.parts_sentence or (hit in inner and hit.gap_above <= widest)
+    ]
+
 
 # --- line numbers ---------------------------------------------------------------------------------
 

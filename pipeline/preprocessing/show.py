@@ -13,9 +13,11 @@ from pipeline.preprocessing.recipe import Task, judge
 
 # Changes to the white space of nearly every line: told in figures only.
 _QUIET_STEPS = {"whitespace", "unwrap"}
+# For a screen: the others are counted.
 _WHOLE_CUT = 8  # lines of a cut that are shown whole; of a longer one its first and last
 _ENDS = 3
-_MANY = 12  # cuts of a rule that are shown; the others are counted
+_MANY = 12  # cuts of a rule that are shown
+_SHOWS_ALL = "--all shows them"
 _FAR = 40  # lines that may be new in a change before the next line that stayed
 _SAME = 2  # lines in a row that must be equal for texts to go on together
 
@@ -59,9 +61,11 @@ def find_text(wanted: str, catalog: dict[str, dict[str, Any]], paths: Sequence[P
     raise UsageError(f"--show {wanted}: {len(found)} texts match.", f"Name one: {names}{more}.")
 
 
-def show_text(task: Task, folder: Path) -> Iterator[Line]:
+def show_text(task: Task, folder: Path, *, whole: bool = True) -> Iterator[Line]:
     """The account of cleaning a text anew, line by line, and whether it would be left out.
-    `folder` is where the result of the last run lies, perhaps edited by hand."""
+    `folder` is where the result of the last run lies, perhaps edited by hand. Unless it is to be
+    `whole`, of many places the first are told and of long cuts the ends, and the rest is counted.
+    """
     path, recipe = task.path, task.recipe
     cleaned, note = folder / path.name, folder / "rejected" / path.name
     raw = path.read_bytes()
@@ -78,7 +82,7 @@ def show_text(task: Task, folder: Path) -> Iterator[Line]:
     origins = list(range(1, decode(raw).text.count("\n") + 2))
     for name, before, after in steps:
         changes, origins = compare(before, after, origins)
-        yield from _step(name, before, after, changes)
+        yield from _step(name, before, after, changes, whole)
     for warning in document.warnings:
         yield "note", f"warning: {warning}"
     share = document.characters_out / max(1, document.characters_in)
@@ -87,7 +91,7 @@ def show_text(task: Task, folder: Path) -> Iterator[Line]:
         f"{document.characters_in:,} characters in, {document.characters_out:,} out ({share:.1%})",
     )
     if cleaned.is_file():
-        yield from _by_hand(document.text, cleaned)
+        yield from _by_hand(document.text, cleaned, whole)
     _, _, reason = judge(document, task)
     if reason:
         yield "removed", f"It is left out: {reason}."
@@ -150,36 +154,36 @@ def _go_on_alike(old: list[str], new: list[str]) -> bool:
     return old == new and (any(line.strip() for line in old) or len(old) < _SAME)
 
 
-def _step(name: str, before: str, after: str, changes: list[Change]) -> Iterator[Line]:
+def _step(name: str, before: str, after: str, changes: list[Change], whole: bool) -> Iterator[Line]:
     size = len(before) - len(after)
     taken = f"{size:,} characters" if size >= 0 else f"{-size:,} characters more"
     yield "heading", f"{name}: {len(changes):,} places, {taken}"
     if name not in _QUIET_STEPS:
-        yield from _changes(changes)
+        yield from _changes(changes, whole)
 
 
-def _by_hand(made: str, cleaned: Path) -> Iterator[Line]:
+def _by_hand(made: str, cleaned: Path, whole: bool) -> Iterator[Line]:
     text = cleaned.read_bytes().decode("utf-8-sig", "replace").replace("\r\n", "\n")
     if text == made:
         return
     changes, _ = compare(made, text, range(1, made.count("\n") + 2))
     yield "heading", f"by hand, or made with other settings, in {cleaned}: {len(changes):,} places"
-    yield from _changes(changes)
+    yield from _changes(changes, whole)
 
 
-def _changes(changes: list[Change]) -> Iterator[Line]:
-    for change in changes[:_MANY]:
+def _changes(changes: list[Change], whole: bool) -> Iterator[Line]:
+    for change in changes if whole else changes[:_MANY]:
         yield "place", f"@ line {change.line:,}"
-        yield from _abbreviated("removed", "- ", change.before)
-        yield from _abbreviated("added", "+ ", change.after)
-    if len(changes) > _MANY:
-        yield "note", f"  ... and {len(changes) - _MANY:,} more places"
+        yield from _lines("removed", "- ", change.before, whole)
+        yield from _lines("added", "+ ", change.after, whole)
+    if not whole and len(changes) > _MANY:
+        yield "note", f"  ... and {len(changes) - _MANY:,} more places; {_SHOWS_ALL}"
 
 
-def _abbreviated(style: str, sign: str, lines: Sequence[str]) -> Iterator[Line]:
-    if len(lines) <= _WHOLE_CUT:
+def _lines(style: str, sign: str, lines: Sequence[str], whole: bool) -> Iterator[Line]:
+    if whole or len(lines) <= _WHOLE_CUT:
         yield from ((style, sign + line) for line in lines)
         return
     yield from ((style, sign + line) for line in lines[:_ENDS])
-    yield "note", f"  ... {len(lines) - 2 * _ENDS:,} more lines"
+    yield "note", f"  ... {len(lines) - 2 * _ENDS:,} more lines; {_SHOWS_ALL}"
     yield from ((style, sign + line) for line in lines[-_ENDS:])

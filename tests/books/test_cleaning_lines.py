@@ -1,4 +1,4 @@
-"""Line numbers, broken words, markup and dashes; and the laws that hold for every rule."""
+"""Numbers of pages and lines, broken words, markup and dashes; and the laws for every rule."""
 
 import re
 import time
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.books.boilerplate import strip_boilerplate, tidy_lines
 from pipeline.books.cleaning import RULES, Rule, clean
+from pipeline.books.cleaning_lines import remove_bare_page_numbers
 from pipeline.books.decoding import decode
 from tests.books.corpus import Truth, book_params
 
@@ -54,6 +55,63 @@ def test_other_numbers_stay(text: str) -> None:
     assert apply("line-numbers", text) == text
 
 
+SENTENCE = "and there the road went on beside the water for a long while, as roads do,\n"
+PAGE = SENTENCE * 12
+
+
+def paged(form: str, gap: str, count: int = 30, page: str = PAGE, first: int = 1) -> str:
+    """Pages of one sentence, and between them numbers."""
+    marks = [f"{gap}{form.format(first + number)}\n{gap}" for number in range(count)]
+    return "It was late,\n" + "".join(page + mark for mark in marks) + page
+
+
+@pytest.mark.parametrize("gap", ["", "\n", "\n\n"], ids=["in lines", "apart", "far apart"])
+@pytest.mark.parametrize("form", ["{}", "- {} -", "—{}—", "|{}|", "Page {}", "p. {}", "        {}"])
+def test_numbers_of_pages_go_and_the_sentences_they_parted_close_up(form: str, gap: str) -> None:
+    text = paged(form, gap)
+    assert remove_bare_page_numbers(text) == ("It was late,\n" + PAGE * 31, 30)
+
+
+def test_numbers_of_pages_go_between_paragraphs_too_and_those_of_chapters_stay() -> None:
+    page = f"{PAGE}End of it.\n"
+    text = paged("{}", "\n") + "So.\n\n\n\n\n5\n\n\n" + paged("{}", "\n", 3, page, 31) + PAGE
+    text += paged("{}", "\n", 12, first=34)
+    changed, count = remove_bare_page_numbers(text)
+    assert count == 45
+    assert [line for line in changed.split("\n") if line.isdigit()] == ["5"]
+    assert "End of it.\n\nand there" in changed
+
+
+def test_a_second_volume_counts_anew() -> None:
+    text = paged("{}", "\n") + "The end.\n\n\n\n\nVOLUME II\n\n\n" + paged("{}", "\n")
+    changed, count = remove_bare_page_numbers(text)
+    assert count == 60 and not re.search(r"\d", changed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        paged("{}", "\n", 8),  # too few
+        paged("{}", "\n", page=SENTENCE),  # verses of Scripture
+        paged("{}", "\n", page=PAGE + "So it was.\n"),  # chapters, sonnets
+        paged("{}", "\n\n\n", page="THE SEA\n\n" + PAGE.capitalize() + "So it was.\n"),
+        paged("{}0", "\n"),  # every tenth line
+        paged("Page {} of the record", "\n"),
+        "".join(f"{PAGE}{year}\n{PAGE}" for year in (1848, 1812, 1870, 1871, 1866) * 6),
+    ],
+    ids=["few", "verses", "chapters", "poems", "lines", "words", "years"],
+)
+def test_numbers_that_count_no_pages_stay(text: str) -> None:
+    assert remove_bare_page_numbers(text) == (text, 0)
+
+
+@pytest.mark.parametrize("unit", ["1\n", "12\n\na,\n", "- 3 -\nb\n"])
+def test_thousands_of_lonely_numbers_take_no_time(unit: str) -> None:
+    began = time.process_time()
+    remove_bare_page_numbers(unit * (200_000 // len(unit)))
+    assert time.process_time() - began < 2
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -92,6 +150,15 @@ def test_many_broken_words_are_joined_by_the_same_rule_as_few() -> None:
         ("H_{2}O and M^{rs} C.", "H2O and Mrs C."),
         ("the word [Greek: logos] is", "the word logos is"),
         ("a man[oe]uvre of [AE]neas, [=a]b", "a manoeuvre of AEneas, ab"),
+        ("*Bold* and “**very\nstrong**,” he said.", "Bold and “very\nstrong,” he said."),
+        ("a word* there\n\n*A note on the word.*", "a word* there\n\n*A note on the word.*"),
+        ("a word* there\n\n* A note.\n\n*Bold* it", "a word* there\n\n* A note.\n\n*Bold* it"),
+        ("from *esti and *wer, B*** and d*mn", "from *esti and *wer, B*** and d*mn"),
+        ("*12 Praise him * all ye lands*", "*12 Praise him * all ye lands*"),
+        ("*one*\n\n* * *\n\n*****\n\ntwo", "one\n\n* * *\n\n*****\n\ntwo"),
+        ("M^r B. hath y^e 18^th of his Maj^ty", "Mr B. hath ye 18th of his Majty"),
+        ("x^2 and M^r", "x^2 and M^r"),
+        ("a^n + b^n; n^th; word^1; A^n = 1", "a^n + b^n; n^th; word^1; A^n = 1"),
         ("a=b=c, x = y = z, =2nd July, 622", "a=b=c, x = y = z, =2nd July, 622"),
         ("2 +3+ 4 and 1 lb. =16 oz.= 1", "2 +3+ 4 and 1 lb. =16 oz.= 1"),
         ("=one\n\ntwo=", "=one\n\ntwo="),

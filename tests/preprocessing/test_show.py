@@ -1,11 +1,13 @@
 """The difference between two texts, line by line, with the numbers of the file's lines."""
 
 import time
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.preprocessing.show import Change, compare
+from pipeline.preprocessing.recipe import Recipe, Task, facts_of
+from pipeline.preprocessing.show import Change, compare, show_text
 
 LINES = st.lists(st.sampled_from(["", "a", "b", "A line.", "Another line."]), max_size=30)
 
@@ -51,3 +53,23 @@ def test_a_book_of_which_every_second_line_changed_is_compared_fast() -> None:
     assert len(changes) == 10_000
     compare("\n" * 20_000, "a\n" * 20_000, range(1, 20_002))
     assert time.process_time() - began < 5
+
+
+def test_all_is_told_or_what_is_left_out_is_counted_with_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    note = "\n".join(f"Note line {number}." for number in range(20))
+    path.write_text(
+        f"A tale.\n\n[Illustration: {note}]\n\n"
+        + "".join(
+            f"He did _not_ go in year {number}.\nShe went in {number}.\n" for number in range(30)
+        )
+    )
+    task = Task(path, facts_of({}), Recipe())
+    told = [line for _, line in show_text(task, tmp_path)]
+    assert not any("more" in line for line in told)
+    assert all(f"- He did _not_ go in year {number}." in told for number in range(30))
+    assert sum(line.startswith("- ") and "Note line" in line for line in told) == 20
+    short = [line for _, line in show_text(task, tmp_path, whole=False)]
+    assert "  ... and 18 more places; --all shows them" in short
+    assert any("more lines; --all shows them" in line for line in short)
+    assert len(short) < len(told)
