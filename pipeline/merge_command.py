@@ -6,7 +6,6 @@ pipeline merge --output tales --dtype float32     the numbers as exact as they a
 """
 
 import math
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +20,11 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.export.kinds import WANTED
 from pipeline.export.merge import MAX_MEMORY, Merged, merge_adapter
 from pipeline.export.model_folder import check_target, finish, put_in_place
-from pipeline.export.room import SPARE, room_needed
-from pipeline.export.weights import SHARD_SIZE, check_disk
+from pipeline.export.room import SPARE, lacking, room_needed
 from pipeline.files import is_disk_full
 from pipeline.quantize_inputs import evaluation_of, set_chat_template
 from pipeline.settings import nearest
+from pipeline.tensor_files import SHARD_SIZE, check_disk
 from pipeline.training.adapter_sources import CHECKPOINTS, Source, Taken, find_source
 from pipeline.training.base_model import BaseModel, resolve_base_model
 from pipeline.training.libraries import quiet_libraries
@@ -77,7 +76,10 @@ def merge(
     workspace = Workspace(data_dir)
     source = found_source(workspace, adapter, checkpoint, adapter_revision, adapter_base)
     quiet_libraries()
-    with scratch_folder(target.parent, "merge") as scratch, told_if_full(target) as needed:
+    with (
+        scratch_folder(target.parent, "merge") as scratch,
+        told_if_full(target, scratch) as needed,
+    ):
         if source.weights is not None:
             # Of a checkpoint, what stage 6 would have left is made first, in 16 bits.
             needed.append(source.weights.path.stat().st_size // 2)
@@ -181,14 +183,14 @@ def account(taken: Taken, original: BaseModel | None, done: Merged) -> dict[str,
 
 
 @contextmanager
-def told_if_full(target: Path) -> Iterator[list[int]]:
+def told_if_full(target: Path, own: Path) -> Iterator[list[int]]:
     """Whatever of the block fails because the disk is full ends as one sentence, which says about
-    how much is missing. Yields a list for what is known to be needed, in bytes.
+    how much is missing. Yields a list for what is known to be needed, in bytes. `own` is the folder
+    that is filled, and gone after.
 
     Raises PipelineError.
     """
     needed: list[int] = []
-    began = shutil.disk_usage(target.parent).free
     try:
         yield needed
     except PipelineError:
@@ -196,8 +198,7 @@ def told_if_full(target: Path) -> Iterator[list[int]]:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        # What was written goes when this ends; so what was free at the start is what counts.
-        missing = max(sum(needed) + SPARE - began, SPARE)
+        missing = lacking(sum(needed) + SPARE, target.parent, own)
         raise PipelineError(
             f"The disk of {target.parent} is full: about {missing / 1e9:,.2f} GB more are needed."
             f" {target.name} is as it was before, and nothing is left unfinished.",

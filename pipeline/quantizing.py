@@ -1,4 +1,8 @@
-"""The work of `pipeline quantize`: from an adapter to GGUFs, or to one GGUF adapter, proven."""
+"""The work of `pipeline quantize`: from an adapter to GGUFs, or to one GGUF adapter, proven.
+
+Each file is kept as soon as it is proven. A run that was killed, or that failed in a later file,
+goes on from those, and so does one that asks for more types.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -15,6 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.export import gguf
 from pipeline.export.about import about
 from pipeline.export.as_adapter import as_adapter, check_as_adapter
+from pipeline.export.finished import ADAPTER, PROOF, Finished
 from pipeline.export.merge import merge_adapter
 from pipeline.export.modelfile import end_tokens
 from pipeline.export.proof import Proof, Unproven
@@ -22,7 +27,7 @@ from pipeline.export.proof_adapter import prove_adapter, unproven_adapter
 from pipeline.export.proof_bounds import Bounds, choose_mode
 from pipeline.export.proof_subject import Subject, read_subject
 from pipeline.export.proof_table import proof_table
-from pipeline.export.room import Room, room_needed
+from pipeline.export.room import Needed, Room, room_needed, told_if_full
 from pipeline.files import read_json_object, write_json
 from pipeline.quantize_inputs import (
     belongs_to,
@@ -42,7 +47,6 @@ from pipeline.training.base_model import BaseModel, resolve_base_model
 from pipeline.training.libraries import quiet_libraries
 from pipeline.training.scored_models import find_candidate
 
-PROOF = "proof.json"
 FOUR_BITS = "the base model is stored in 4 bits, and no GGUF of it is made"
 
 
@@ -63,16 +67,18 @@ class Wish:
 @dataclass(frozen=True)
 class Task:
     """A wish for something that is at hand: `original` is the base that is merged into, `windows`
-    the held-out text if it is known, and `scratch` a folder that is deleted in the end."""
+    the held-out text if it is known, and `scratch` a folder that is deleted in the end. What is
+    left to make and what it needs on the disk is in `finished` and `needed`."""
 
     run: StageRun
     wish: Wish
+    finished: Finished
+    needed: Needed
     taken: Taken
     original: BaseModel
     evaluation: dict[str, Any]
     windows: Path | None
     scratch: Path
-    out: Path
 
     @property
     def name(self) -> str:
@@ -97,15 +103,16 @@ class Task:
 
     @property
     def room(self) -> Room:
-        """What it takes on the disk."""
+        """What it takes on the disk to make what is left."""
         base, folder = self.taken.base.path, self.taken.folder
         if self.wish.as_adapter:
             # The base as a GGUF, against which it is proven, and the file itself.
             return replace(room_needed(base, folder, []), merged=weights_of(folder))
         is_other = self.original is not self.taken.base
         return room_needed(
-            base, folder, self.wish.kinds, merge_base=self.original.path if is_other else None
-        )
+            base, folder, self.finished.left, is_proven=self.wish.proof != "none",
+            merge_base=self.original.path if is_other else None,
+        )  # fmt: skip
 
     def told(self, sizes: dict[str, int]) -> dict[str, Any]:
         """What later stages take from proof.json."""
@@ -123,36 +130,64 @@ class Task:
         }  # fmt: skip
 
 
-def export(run: StageRun, source: Source, scratch: Path, out: Path, wish: Wish) -> None:
-    """Make the GGUFs in `out`, and their proof; what lies between is deleted on the way.
+def export(run: StageRun, source: Source, scratch: Path, wish: Wish, key: str) -> None:
+    """Make the GGUFs that are not there yet, and their proof; what lies between is deleted on the
+    way. `key` says from what and how they are made, but for their types.
 
     Raises PipelineError: something does not fit, is missing or damaged, the disk is too small, or
-    what was made is not what was trained.
+    what was made is not what was trained. What was finished before that is in place.
     """
-    workspace = run.workspace
+    finished = Finished(run, key, [ADAPTER] if wish.as_adapter else wish.kinds)
+    try:
+        with told_if_full(run.directory, scratch) as needed:
+            if finished.left:
+                _make(_task(run, source, scratch, wish, finished, needed))
+            finished.tell()
+    except PipelineError as error:
+        if finished.files:
+            kept = f"Finished, and not made again: {', '.join(finished.files)}."
+            error.hint = f"{error.hint} {kept}" if error.hint else kept
+        raise
+    run.counts["files"] = len(finished.files)
+    run.counts["bits_per_byte"] = {
+        name: facts["bits_per_byte"] for name, facts in finished.files.items()
+    }
+
+
+def _task(
+    run: StageRun, source: Source, scratch: Path, wish: Wish, finished: Finished, needed: Needed
+) -> Task:  # fmt: skip
+    """Have at hand what it takes, and see that there is room for what is made of it."""
+    if source.weights is not None:
+        # Of a checkpoint, what stage 6 would have left is made first, in 16 bits.
+        needed.unpack(source.weights.path.stat().st_size, run.directory)
     taken = source.take(scratch)
     original = taken.base
     if wish.merge_base:
-        original = resolve_base_model(wish.merge_base, workspace.cache / "base")
-    evaluation, windows = evaluation_of(taken, workspace)
-    task = Task(run, wish, taken, original, evaluation, windows, scratch, out)
+        original = resolve_base_model(wish.merge_base, run.workspace.cache / "base")
+    evaluation, windows = evaluation_of(taken, run.workspace)
     if wish.as_adapter:
         check_as_adapter(taken.base.path, taken.folder)
-    room = task.room
-    room.check(run.directory)
+    task = Task(run, wish, finished, needed, taken, original, evaluation, windows, scratch)
+    needed.room = task.room
+    needed.room.check(run.directory)
+    return task
+
+
+def _make(task: Task) -> None:
     task.logs.mkdir(exist_ok=True)
     quiet_libraries()
-    with room.told(run.directory):
-        if wish.as_adapter:
-            _export_adapter(task)
-        else:
-            _export_model(task)
+    if task.wish.as_adapter:
+        _export_adapter(task)
+    else:
+        _export_model(task)
 
 
 def _export_model(task: Task) -> None:
     run, wish, taken, logs = task.run, task.wish, task.taken, task.logs
     merged, plain = task.scratch / "merged", task.scratch / "plain.gguf"
-    with progress("quantize", 3 + 2 * len(wish.kinds), "steps") as advance:
+    kinds = task.finished.left
+    with progress("quantize", 3 + 2 * len(kinds), "steps") as advance:
         chat = task.evaluation.get("chat")
         done = merge_adapter(
             taken.base.path, taken.folder, merged, keep_chat_template=bool(chat),
@@ -166,7 +201,7 @@ def _export_model(task: Task) -> None:
         advance(note="converted")
         proof = start_proof(task, done.bytes // 2, merged)
         report = task.told({"merged": done.bytes})
-        with kept_if_it_fails(proof, report, logs / PROOF):
+        with kept_if_it_fails(proof, report, logs / PROOF, task.finished):
             proof.take_models(
                 partial(loaded, trained_model(taken.folder, task.original), run.workspace),
                 partial(loaded, find_candidate(str(merged)), run.workspace),
@@ -174,32 +209,29 @@ def _export_model(task: Task) -> None:
             )  # fmt: skip
             advance(note="merged model compared")
             shutil.rmtree(merged)
-            for kind in wish.kinds:
-                path, log = task.out / f"{stem(task)}-{kind.upper()}.gguf", logs / f"{kind}.log"
+            if taken.folder.is_relative_to(task.scratch):  # unpacked from a checkpoint
+                shutil.rmtree(taken.folder)
+            for kind in kinds:
+                path, log = task.scratch / f"{stem(task)}-{kind.upper()}.gguf", logs / f"{kind}.log"
                 gguf.quantize(plain, path, kind, log)
                 advance(note=f"{kind} written")
                 proof.check_file(path, kind, log)
+                task.finished.add(path, kind, proof.files[path.name], report | proof.as_dict())
+                task.needed.is_made(kind)
                 advance(note=f"{kind} proven")
-    write_json(task.out / PROOF, report | proof.as_dict())
-    run.counts["files"] = len(proof.files)
-    run.counts["bits_per_byte"] = {
-        name: file["bits_per_byte"] for name, file in proof.files.items()
-    }
 
 
 def _export_adapter(task: Task) -> None:
     """The adapter alone; of its base a GGUF is made only to prove the two, and deleted."""
     base, folder, log = task.taken.base, task.taken.folder, task.logs / "adapter.log"
-    path = task.out / f"{stem(task)}-adapter-F16.gguf"
+    path = task.scratch / f"{stem(task)}-adapter-F16.gguf"
     with progress("quantize", 2, "steps") as advance:
         as_adapter(base.path, folder, path, log, name=task.name, metadata=task.metadata)
         advance(note="adapter written")
         proven = _proven_adapter(task, path, log)
         advance(note="adapter looked at")
     alone = {"file": path.name, "base_model": base.as_dict(), **proven.pop("adapter")}
-    write_json(task.out / PROOF, task.told({}) | proven | {"files": {}, "adapter": alone})
-    task.run.counts["files"] = 1
-    task.run.counts["bits_per_byte"] = {path.name: alone["bits_per_byte"]}
+    task.finished.add(path, ADAPTER, alone, task.told({}) | proven)
 
 
 def _proven_adapter(task: Task, path: Path, log: Path) -> dict[str, Any]:
@@ -247,19 +279,22 @@ def _subject(task: Task, model: Path, parameters: int) -> tuple[Subject, str]:
         partial(plain_ids, tokenizer), end_texts=end_tokens(taken.base.path),
         tails=ends_of_documents(workspace, tokenizer) if is_own else (),
     )  # fmt: skip
-    files = len(task.wish.kinds)
-    mode = choose_mode(task.wish.proof, parameters, subject.tokens, files)
+    wanted = task.wish.proof or task.finished.mode
+    mode = choose_mode(wanted, parameters, subject.tokens, len(task.wish.kinds))
     return (subject.shortened() if mode == "quick" else subject), mode
 
 
 @contextmanager
-def kept_if_it_fails(proof: Proof | Unproven, report: dict[str, Any], path: Path) -> Iterator[None]:
+def kept_if_it_fails(
+    proof: Proof | Unproven, report: dict[str, Any], path: Path, finished: Finished
+) -> Iterator[None]:
     """Leave what was measured until the proof failed in the folder of the logs, and show it."""
     path.unlink(missing_ok=True)
     try:
         yield
     except PipelineError as error:
         failed = report | proof.as_dict() | {"proven": False, "why": error.message}
+        failed["files"] = finished.files | failed["files"]
         write_json(path, failed)
         print_table(proof_table(failed))
         raise

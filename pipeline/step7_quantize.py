@@ -7,7 +7,7 @@
 
 llama.cpp's own converter and quantizer do the work, in processes of their own with full logs. Then
 it is proven that each file is the model that was trained: `proof.json` holds all figures, and what
-is out of bounds fails the stage.
+is out of bounds fails the stage. What is proven stays: the same command makes only what is missing.
 """
 
 import math
@@ -19,14 +19,15 @@ from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
 from pipeline.console import print_table
 from pipeline.errors import UsageError
+from pipeline.export.finished import PROOF
 from pipeline.export.merge import MAX_MEMORY
 from pipeline.export.proof import sample_prompt as sample_prompt
 from pipeline.export.proof_bounds import Bounds, check_mode
 from pipeline.export.proof_table import proof_line, proof_table
 from pipeline.export.quantizations import check_quantization
-from pipeline.files import read_json_object
+from pipeline.files import fingerprint, read_json_object
 from pipeline.quantize_inputs import set_chat_template as set_chat_template
-from pipeline.quantizing import PROOF, Wish, export
+from pipeline.quantizing import Wish, export
 from pipeline.run import StageRun, open_run
 from pipeline.training.adapter_sources import find_source
 from pipeline.workspace import Workspace
@@ -77,23 +78,21 @@ def quantize(
     wish = Wish(
         kinds, model_name, author, round(max_memory * 2**30), merge_base, as_adapter, proof, bounds
     )
+    of_each = {
+        "model_name": model_name, "author": author, "merge_base": merge_base,
+        "as_adapter": as_adapter, "adapter": source.settings["adapter"],
+        "adapter_revision": source.settings["revision"], "adapter_base": adapter_base,
+        "checkpoint": checkpoint, "proof": proof, **bounds.given(),
+    }  # fmt: skip
     with open_run(
         workspace, "quantize", version=VERSION,
-        settings={
-            "quantization": None if as_adapter else kinds, "model_name": model_name,
-            "author": author, "merge_base": merge_base, "as_adapter": as_adapter,
-            "adapter": source.settings["adapter"], "adapter_revision": source.settings["revision"],
-            "adapter_base": adapter_base, "checkpoint": checkpoint, "proof": proof,
-            **bounds.given(),
-        },
+        settings={"quantization": None if as_adapter else kinds, **of_each},
         inputs=source.inputs, force=force, overwrite_edited=overwrite_edited,
     ) as run:  # fmt: skip
         if not run.is_fresh:
+            key = fingerprint([VERSION, of_each, [fact.as_json() for fact in run.inputs]])
             with run.scratch() as scratch:
-                out = scratch / "out"
-                out.mkdir()
-                export(run, source, scratch, out, wish)
-                run.adopt(out)
+                export(run, source, scratch, wish, key)
     report(run)
 
 

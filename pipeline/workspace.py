@@ -75,7 +75,7 @@ STAGES = {
             "quantize", "7_gguf", "train",
             ("*.safetensors", "adapter_config.json", "base_changes.json", "config.json",
              "tokenizer.json", "run.yaml", "evaluation.json", "windows.json"),
-            "a quantized GGUF model",
+            "a quantized GGUF model", resumable=True,
         ),
         Stage(
             "modelfile", "8_ollama", "quantize", ("*.gguf", "proof.json"),

@@ -1,5 +1,6 @@
 """`pipeline merge`: a whole model for other programs, whole under its name or not there."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -277,3 +278,20 @@ def test_a_disk_that_fills_up_leaves_the_former_model_as_it_was(
     assert "model is as it was before" in raised.value.message
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_what_is_missing_is_counted_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 500_000_000))
+    own = tmp_path / "own"
+    own.mkdir()
+    with (
+        pytest.raises(PipelineError, match=r"is full: about 2\.55 GB more are needed"),
+        merge_command.told_if_full(tmp_path / "model", own) as needed,
+    ):
+        needed.append(4_000_000_000)
+        with (own / "model.safetensors").open("wb") as file:
+            file.truncate(1_000_000_000)  # takes no room
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,5 +1,6 @@
 """Whatever way a model was trained, what stage 7 makes of it is the model that was trained."""
 
+import errno
 import json
 import shutil
 from collections import namedtuple
@@ -10,9 +11,11 @@ import pytest
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.header import metadata
+from pipeline.export.proof_bounds import Bounds
 from pipeline.step6_train import train
 from pipeline.step7_quantize import quantize
 from pipeline.step8_modelfile import modelfile
+from pipeline.training.adapter_sources import Source
 from pipeline.training.base_model import BaseModel
 from pipeline.workspace import Workspace
 from tests.tiny_models import TALE, tiny_llama_smollm
@@ -189,6 +192,53 @@ def test_a_proof_that_fails_shows_its_table_and_leaves_everything_as_it_was(
     assert "model-tuned-Q4_0.gguf" in capsys.readouterr().out
     after = {path: path.read_bytes() for path in data.glob("[67]*/*") if path.is_file()}
     assert after == before
+
+
+@pytest.mark.slow
+def test_a_proof_that_fails_leaves_the_other_types_in_place(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Bounds.bits_of
+    monkeypatch.setattr(
+        Bounds, "bits_of", lambda self, kind: 0 if kind == "q4_0" else usual(self, kind)
+    )
+    with pytest.raises(PipelineError, match=r"model-tuned-Q4_0\.gguf is not the model") as raised:
+        quantize(data, quantization=["f16", "q4_0", "q8_0"])
+    assert "Finished, and not made again: model-tuned-F16.gguf." in str(raised.value.hint)
+    (first,) = (data / "7_gguf").glob("*.gguf")
+    assert first.name == "model-tuned-F16.gguf"
+    facts = first.stat().st_ino, first.stat().st_mtime_ns
+    told = proof_in(data)
+    assert told["proven"]
+    assert list(told["files"]) == [first.name], "of the other there is nothing to tell"
+    assert Workspace(data).examine("quantize").state == "partial"
+    monkeypatch.setattr("pipeline.quantizing.merge_adapter", lambda *_, **__: pytest.fail("again"))
+    quantize(data, quantization=["f16"])
+    assert (first.stat().st_ino, first.stat().st_mtime_ns) == facts
+    assert proof_in(data) == told
+    assert Workspace(data).examine("quantize").state == "fresh"
+
+
+def test_a_checkpoint_is_unpacked_only_where_there_is_room(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    free = [1000]
+    monkeypatch.setattr(
+        "pipeline.export.room.shutil.disk_usage", lambda _: usage(10**9, 10**9, free[0])
+    )
+
+    def fill(source: Source, scratch: Path) -> None:
+        assert free[0] > 1000, "it began"
+        free[0] = 0
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Source, "take", fill)
+    with pytest.raises(PipelineError, match=r"needs .* \(unpacked checkpoint .* are missing"):
+        quantize(data, checkpoint="6")
+    free[0] = 10**9
+    with pytest.raises(PipelineError, match=r"disk of .* full: about 5.* \(unpacked checkpoint"):
+        quantize(data, checkpoint="6")
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_an_interrupt_is_a_stop_where_the_stage_can_continue(workspace: Workspac
         raise KeyboardInterrupt
     assert stopped.value.exit_code == 33
     with pytest.raises(PipelineError, match="nothing of this run was kept") as lost, open_run(
-        workspace, "quantize", version=1, settings={}
+        workspace, "modelfile", version=1, settings={}
     ):  # fmt: skip
         raise KeyboardInterrupt
     assert lost.value.exit_code == 1

@@ -1,20 +1,20 @@
 """Room on the disk: how much stage 7 needs at its peak, told before it starts.
 
-    room = room_needed(base.path, adapter, ["q4_k_m", "q8_0"])
-    room.check(folder)             # refuses with the amount that is missing
-    with room.told(folder):        # and if the disk fills up all the same, says so
+    with told_if_full(folder, scratch) as needed:   # if the disk fills up all the same, says so
+        needed.room = room_needed(base.path, adapter, ["q4_k_m", "q8_0"], is_proven=True)
+        needed.room.check(folder)                   # refuses with the amount that is missing
         ...
 
 Three things lie there one after the other: the merged model, the GGUF in 16 bits that is made of
 it, and the quantized files. Each is deleted as soon as what was made of it is proven, so the peak
-is the first two together, or the last two.
+is the first two together, or the last two; beside them the logits that the files are held against.
 """
 
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -24,10 +24,11 @@ from pipeline.export.bases import read_base
 from pipeline.export.companions import has_tokenizer, read_base_changes, text_part
 from pipeline.export.kinds import Kinds
 from pipeline.export.process import way_out
+from pipeline.export.proof_logits import PLACES, ROW_BYTES
 from pipeline.export.quantizations import QUANTIZATIONS
-from pipeline.export.weights import Source, item_size, read_folder
 from pipeline.export.whole_model import holds_model
 from pipeline.files import is_disk_full, read_json_object
+from pipeline.tensor_files import Source, item_size, read_folder
 
 MARGIN = 0.03  # of the peak, and SPARE: logs, the proof, what other programs write meanwhile
 SPARE = 50_000_000  # bytes
@@ -62,57 +63,110 @@ _AVERAGED, _END = 8.03e9, 0.525e9
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes: of the merged model, of the GGUF in 16 bits, and of each file that is asked for."""
+    """Bytes: of the merged model, of the GGUF in 16 bits, of each file that is asked for, and of
+    the logits that these are proven by."""
 
     merged: int
     plain: int
     files: Mapping[str, int]
+    logits: int = 0
 
     @property
     def peak(self) -> int:
         """The most that lies on the disk at once, with a margin."""
         most = max(self.merged + self.plain, self.plain + sum(self.files.values()))
-        return round(most * (1 + MARGIN)) + SPARE
+        return round((most + self.logits) * (1 + MARGIN)) + SPARE
 
     def describe(self) -> str:
         """What lies there, in words."""
-        files = ", ".join(f"{kind} {_size(size)}" for kind, size in self.files.items())
-        return f"merged model {_size(self.merged)}, GGUF in 16 bits {_size(self.plain)}, {files}"
+        sizes = {"merged model": self.merged, "GGUF in 16 bits": self.plain, **self.files}
+        if self.logits:
+            sizes["logits for the proof"] = self.logits
+        return ", ".join(f"{what} {_size(size)}" for what, size in sizes.items())
 
     def check(self, folder: Path) -> None:
         """Raise PipelineError, with the amount that is missing, unless the disk of `folder`, which
         need not be there yet, has room."""
-        free = shutil.disk_usage(_existing(folder)).free
-        if free < self.peak:
-            raise PipelineError(
-                f"Stage 7 needs {_size(self.peak)} in {folder} at its peak ({self.describe()}), but"
-                f" only {_size(free)} are free there: {_size(self.peak - free)} are missing.",
-                "Make room there, name another place with --data-dir, or ask for fewer types.",
-            )
+        _check(folder, self.peak, self.describe())
 
-    @contextmanager
-    def told(self, folder: Path) -> Iterator[None]:
-        """Whatever of the block fails because the disk of `folder` is full ends as one sentence
-        that says about how much is missing.
 
-        Raises PipelineError.
+@dataclass
+class Needed:
+    """What a run of stage 7 needs on the disk, as far as that is known: bytes of a checkpoint when
+    it is unpacked, and what is made of it."""
+
+    unpacked: int = 0
+    room: Room | None = None
+
+    @property
+    def peak(self) -> int:
+        """Bytes that lie there at once."""
+        return self.unpacked + (self.room.peak if self.room else SPARE)
+
+    def describe(self) -> str:
+        """What lies there, in words."""
+        told = [f"unpacked checkpoint {_size(self.unpacked)}"] if self.unpacked else []
+        return ", ".join([*told, *([self.room.describe()] if self.room else [])])
+
+    def unpack(self, weights: int, folder: Path) -> None:
+        """Note that weights of so many bytes, in float32, are to become a model of 16 bits.
+
+        Raises PipelineError if the disk of `folder` has no room for that alone.
         """
-        place = _existing(folder)
-        began = shutil.disk_usage(place).free
-        try:
-            yield
-        except (OSError, PipelineError) as error:
-            is_full = error.hint == FULL if isinstance(error, PipelineError) else False
-            if not is_full and not is_disk_full(error):
-                raise
-            # What this run wrote goes when it ends; so what was free at its start is what counts.
-            missing = max(self.peak - began, SPARE)
-            raise PipelineError(
-                f"The disk of {folder} is full: about {_size(missing)} more are needed"
-                f" ({self.describe()}). The adapter is as it was, and no file is left unfinished.",
-                "Make room there, or name another place with --data-dir, and run the same command"
-                " again.",
-            ) from error
+        self.unpacked = weights // 2
+        _check(folder, self.peak, self.describe())
+
+    def is_made(self, kind: str) -> None:
+        """Note that a file is there to stay: no later run needs room for it."""
+        if self.room:
+            files = {name: size for name, size in self.room.files.items() if name != kind}
+            self.room = replace(self.room, files=files)
+
+
+@contextmanager
+def told_if_full(folder: Path, own: Path) -> Iterator[Needed]:
+    """Whatever of the block fails because the disk of `folder` is full ends as one sentence that
+    says about how much is missing for all that the block noted as needed.
+
+    `own` is the folder with what this run wrote there, which goes when the run ends.
+
+    Raises PipelineError.
+    """
+    needed = Needed()
+    try:
+        yield needed
+    except Exception as error:
+        is_told = isinstance(error, PipelineError) and error.hint == FULL
+        if not is_told and not is_disk_full(error):
+            raise
+        what = f" ({needed.describe()})" if needed.describe() else ""
+        raise PipelineError(
+            f"The disk of {folder} is full: about"
+            f" {_size(lacking(needed.peak, folder, own))} more are needed{what}."
+            " The adapter is as it was, and no file is left unfinished.",
+            "Make room there, or name another place with --data-dir, and run the same command"
+            " again.",
+        ) from error
+
+
+def lacking(needed: int, folder: Path, own: Path) -> int:
+    """About how many bytes are missing on the disk of `folder`, which is full, until there is room
+    for `needed`: that of the files in `own` is had again when the run ends."""
+    free, held = shutil.disk_usage(_existing(folder)).free, 0
+    for path in own.rglob("*"):
+        with suppress(OSError):  # a process that failed tidies up meanwhile
+            held += path.stat().st_size if path.is_file() else 0
+    return max(needed - free - held, SPARE)
+
+
+def _check(folder: Path, needed: int, what: str) -> None:
+    free = shutil.disk_usage(_existing(folder)).free
+    if free < needed:
+        raise PipelineError(
+            f"Stage 7 needs {_size(needed)} in {folder} at its peak ({what}), but only"
+            f" {_size(free)} are free there: {_size(needed - free)} are missing.",
+            "Make room there, name another place with --data-dir, or ask for fewer types.",
+        )
 
 
 def room_needed(
@@ -122,9 +176,10 @@ def room_needed(
     *,
     merge_base: Path | None = None,
     dtype: str | None = None,
+    is_proven: bool = False,
 ) -> Room:
-    """What it takes to merge (to `dtype`, see `merge_adapter`), convert and quantize; from names
-    and shapes only.
+    """What it takes to merge (to `dtype`, see `merge_adapter`), convert and quantize, and to prove
+    the files if they are; from names and shapes only.
 
     Raises PipelineError: base or adapter are missing or damaged.
     """
@@ -150,7 +205,9 @@ def room_needed(
     merged += item_size(written.target) * new * width * len(ends)
     files = {kind: _file_bytes(kind, tensors, tied, new) + head for kind in kinds}
     plain = _file_bytes("bf16", tensors, tied, new) + head
-    return Room(merged + head, plain, files)
+    words = new + max((source.shape[0] for source in ends.values()), default=0)
+    logits = min(4 * PLACES * words, ROW_BYTES) if is_proven else 0
+    return Room(merged + head, plain, files, logits)
 
 
 def _file_bytes(kind: str, tensors: Mapping[str, Source], tied: bool, new: int) -> int:
