@@ -75,7 +75,7 @@ def check_options(values: dict[str, Any]) -> None:
     push_best.check(values["push_to"], public=values["push_public"])
     check_data_options(
         values["data_dir"], wanted["dataset"], wanted["dataset_revision"], wanted["kind"],
-        wanted["chat_template"],
+        wanted["chat_template"], wanted["dataset_config"],
     )  # fmt: skip
     check_base_model(values["base_model"], values["train_revision"])
     chosen_kinds(values["quantization"])

@@ -89,6 +89,10 @@ def evaluate_models(
     dataset_revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a dataset from the Hub.")
     ] = None,
+    dataset_config: Annotated[
+        str | None,
+        typer.Option(help="A dataset of the Hub that has several: a configuration or a folder."),
+    ] = None,
     kind: Annotated[
         str, typer.Option(help="text, completion, chat, or auto: the only kind that there is.")
     ] = "auto",
@@ -112,12 +116,12 @@ def evaluate_models(
     workspace = Workspace(data_dir)
     candidates = chosen_models(workspace, models or [])
     if dataset is None:
-        if dataset_revision or kind != "auto":
-            raise UsageError("--dataset-revision and --kind go with --dataset.")
+        if dataset_revision or dataset_config or kind != "auto":
+            raise UsageError("--dataset-revision, --dataset-config and --kind go with --dataset.")
         yardstick = text_of_run(workspace, tokens)
     else:
         yardstick = text_of_dataset(
-            workspace, dataset, dataset_revision, kind, tokens or EVAL_TOKENS
+            workspace, dataset, dataset_revision, kind, tokens or EVAL_TOKENS, dataset_config
         )
     rows = []
     for candidate in candidates:

@@ -31,7 +31,9 @@ def text_of_run(workspace: Workspace, tokens: int | None) -> Yardstick:
     """
     record = workspace.record("train")
     settings: dict[str, Any] = record.settings if record else {}
-    files = dataset_files(workspace, settings.get("dataset"), settings.get("dataset_revision"))
+    files = dataset_files(
+        workspace, *(settings.get(f"dataset{name}") for name in ("", "_revision", "_config"))
+    )
     kind, tables = choose_kind(files, settings.get("kind", "auto"))
     _, held_out = read_samples(
         tables, kind, settings.get("seed", _SEED), eos=settings.get("eos", "document")
@@ -67,7 +69,12 @@ def _template(folder: Path) -> str | None:
 
 
 def text_of_dataset(
-    workspace: Workspace, dataset: str, revision: str | None, kind: str, tokens: int
+    workspace: Workspace,
+    dataset: str,
+    revision: str | None,
+    kind: str,
+    tokens: int,
+    config: str | None = None,
 ) -> Yardstick:
     """A dataset as stage 6 takes it, or a text file or a folder of such: what it holds out itself,
     else all of it.
@@ -80,11 +87,13 @@ def text_of_dataset(
     if texts:
         if kind not in ("auto", "text"):
             raise UsageError(f"--dataset {dataset} holds texts, and --kind is {kind}.")
-        if revision:
-            raise UsageError("--dataset-revision is for a dataset from the Hub.")
+        if revision or config:
+            raise UsageError(
+                "--dataset-revision and --dataset-config are for a dataset from the Hub."
+            )
         return Yardstick([_as_sample(path) for path in texts], "text", tokens=tokens)
     shape: Shape
-    shape, tables = choose_kind(dataset_files(workspace, dataset, revision), kind)
+    shape, tables = choose_kind(dataset_files(workspace, dataset, revision, config), kind)
     return Yardstick(read_to_score(tables, shape), shape, tokens=tokens)
 
 

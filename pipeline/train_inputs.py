@@ -1,13 +1,17 @@
 """What `pipeline train` is pointed at: the files of a dataset, and of a base model."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.console import printable
+from pipeline.console import printable, say, warn
 from pipeline.corpus.hub_rows import is_dataset_id
+from pipeline.corpus.shards import find_splits
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import fingerprint
-from pipeline.hub.client import fetch_dataset
+from pipeline.files import fingerprint, link_or_copy
+from pipeline.hub.dataset_choice import OPTION, ending
+from pipeline.hub.fetching import Fetched, fetch_dataset
+from pipeline.training.base_weights import check_download_room
 from pipeline.training.sources import (
     check_kind,
     check_template,
@@ -15,8 +19,12 @@ from pipeline.training.sources import (
     files_at,
     files_in,
     is_address,
+    split_files,
+    table_format_of,
 )
 from pipeline.workspace import Workspace
+
+_FILES_LISTED = 5  # in a message
 
 
 def absolute(name: str) -> str:
@@ -41,13 +49,17 @@ def base_files(workspace: Workspace, base_model: str) -> str | None:
 
 
 def dataset_files(
-    workspace: Workspace, dataset: str | None, revision: str | None = None
+    workspace: Workspace,
+    dataset: str | None,
+    revision: str | None = None,
+    config: str | None = None,
 ) -> list[Path]:
     """The tables to train on, on this disk.
 
-    Raises PipelineError if there are none, UsageError for a revision of something local.
+    Raises PipelineError if there are none, UsageError for a revision or a configuration of
+    something local, or if a dataset has several and none is named.
     """
-    check_dataset(dataset, revision)
+    check_dataset(dataset, revision, config)
     if dataset is None:
         return workspace.inputs("train")
     place = Path(dataset).expanduser()
@@ -55,17 +67,61 @@ def dataset_files(
         return files_in(place)
     if is_address(dataset):
         return files_at(dataset, workspace.cache)
-    return files_in(fetch_dataset(dataset, revision=revision))
+    fetched = fetch_dataset(
+        dataset, table_format_of, config=config, revision=revision, check_room=check_download_room
+    )
+    return _in_splits(dataset, fetched, workspace.cache / "datasets")
 
 
-def check_dataset(dataset: str | None, revision: str | None) -> None:
+def _in_splits(dataset: str, fetched: Fetched, cache: Path) -> list[Path]:
+    """The files of a dataset of the Hub, of which it is said what is held out.
+
+    Which these are is told by their names everywhere; files of which the card says something else
+    get other names in `cache`.
+    """
+    paths = fetched.paths
+    by_name = set(split_files(paths)[1])
+    told = [
+        path in by_name if file.held_out is None else file.held_out
+        for file, path in zip(fetched.files, paths, strict=True)
+    ]
+    named = f"{dataset} (commit {fetched.commit[:12]})"
+    names = {side: [f.name for f, t in zip(fetched.files, told, strict=True) if t is side]
+             for side in (False, True)}  # fmt: skip
+    if all(told) or not find_splits([Path(file.name) for file in fetched.files])[0]:
+        warn(f"{named} has only what is there to be scored on, which is trained on now.")
+        return paths
+    held = f"; held out: {_listed(names[True])}" if names[True] else ""
+    say(f"{named}: to train on: {_listed(names[False])}{held}.")
+    if told == [path in by_name for path in paths]:
+        return paths
+    about = [dataset, fetched.commit, [file.name for file in fetched.files], told]
+    folder = cache / fingerprint(about)[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number, (path, held_out) in enumerate(zip(paths, told, strict=True)):
+        split = "validation" if held_out else "train"
+        found.append(folder / f"{split}-{number:05d}{ending(path.name, table_format_of)}")
+        if not found[-1].exists():
+            link_or_copy(path.resolve(), found[-1])
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FILES_LISTED:,} more" if len(names) > _FILES_LISTED else ""
+    return ", ".join(names[:_FILES_LISTED]) + more
+
+
+def check_dataset(dataset: str | None, revision: str | None, config: str | None = None) -> None:
     """Raise PipelineError if --dataset names nothing that there can be, UsageError for a revision
-    of something local.
+    or a configuration of something local.
     """
     is_there = dataset is not None and Path(dataset).expanduser().exists()
-    if revision and (dataset is None or is_there or is_address(dataset)):
-        raise UsageError("--dataset-revision is for a dataset from the Hub.")
-    if dataset is None or is_there or is_address(dataset) or is_dataset_id(dataset):
+    is_elsewhere = dataset is None or is_there or is_address(dataset)
+    for option, value in (("--dataset-revision", revision), (OPTION, config)):
+        if value and is_elsewhere:
+            raise UsageError(f"{option} is for a dataset from the Hub.")
+    if dataset is None or is_elsewhere or is_dataset_id(dataset):
         return
     raise PipelineError(
         f"--dataset {dataset} is not there.",
@@ -74,7 +130,12 @@ def check_dataset(dataset: str | None, revision: str | None) -> None:
 
 
 def check_data_options(
-    data_dir: Path, dataset: str | None, revision: str | None, kind: str, chat_template: str | None
+    data_dir: Path,
+    dataset: str | None,
+    revision: str | None,
+    kind: str,
+    chat_template: str | None,
+    config: str | None = None,
 ) -> None:
     """Raise UsageError or PipelineError for what can be refused before there is any dataset.
 
@@ -88,7 +149,7 @@ def check_data_options(
     place = Path(dataset).expanduser() if dataset else None
     if place and not place.exists() and place.resolve().is_relative_to(data_dir.resolve()):
         return  # an earlier stage may make it
-    check_dataset(dataset, revision)
+    check_dataset(dataset, revision, config)
     if place and place.exists() and not place.resolve().is_relative_to(data_dir.resolve()):
         choose_kind(files_in(place), kind)
 

@@ -73,6 +73,7 @@ class HubServer:
         self.repos: dict[tuple[str, str], Repo] = {}
         self.lfs: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
+        self.moved: dict[str, str] = {}  # old name -> user/name, as for `imdb`
         self.page_size = page_size
         self.before_commit: Callable[[], object] | None = None  # what somebody else does, once
         self.stopping = threading.Event()
@@ -357,6 +358,11 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             url = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
             method = "GET" if self.command == "HEAD" else self.command
+            for old, new in hub.moved.items():
+                before = re.fullmatch(rf"(/api/datasets|/datasets)/{old}(/.*)?", url.path)
+                if before:
+                    place = f"{before[1]}/{new}{before[2] or ''}"
+                    return 307, b"", {"Location": place + (f"?{url.query}" if url.query else "")}
             try:
                 for verb, pattern, function in ROUTES:
                     match = re.fullmatch(pattern, url.path)

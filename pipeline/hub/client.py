@@ -1,4 +1,4 @@
-"""Push a folder to the Hugging Face Hub as it stands, and fetch a dataset from it.
+"""Push a folder to the Hugging Face Hub as it stands.
 
 `HfApi.upload_folder` of huggingface_hub 1.33 cuts a folder into several commits where hf_xet is
 installed; a dataset half new and half old must never be seen, so everything goes into one commit
@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from fnmatch import filter as matching
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -143,32 +142,6 @@ def push_folder(
         pushed.keep(there, files)
     address = f"{api.endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
     return address + (f"/tree/{revision}" if revision and revision != "main" else "")
-
-
-def fetch_dataset(
-    repo_id: str,
-    *,
-    revision: str | None = None,
-    endpoint: str | None = None,
-    token: str | None = None,
-) -> Path:
-    """Download the Parquet files and the card of a dataset; returns the folder in the Hub's cache.
-
-    Of a dataset with the folder `data`, as this pipeline makes them, only that folder and those of
-    records: what lies beside them are tables of another kind. A public one needs no token.
-    PipelineError as in `push_folder`.
-    """
-    from huggingface_hub import HfApi, get_token
-
-    check_repo_id(repo_id)
-    api = HfApi(endpoint=endpoint, token=token or get_token(), library_name="bookshelf-llm")
-    with talking_to_hub(api, repo_id):
-        where: dict[str, Any] = {"repo_id": repo_id, "repo_type": "dataset", "revision": revision}
-        names = api.list_repo_files(**where)
-        own = [f"{place}/*.parquet" for place in ("data", "completion", "chat")]
-        parquet = own if any(matching(names, pattern) for pattern in own) else ["*.parquet"]
-        folder = api.snapshot_download(**where, allow_patterns=[*parquet, "README.md"])
-    return Path(folder)
 
 
 def _make_repo(api: "HfApi", where: dict[str, Any], private: bool) -> None:

@@ -44,7 +44,7 @@ class TextTokenizer:
 
         self.name = name
         if name == DEFAULT_BASE_MODEL or Path(name).suffix.lower() == ".gguf":
-            found = find_tokenizer(str(resolve_base_model(name, cache).path))
+            found = find_tokenizer(str(resolve_base_model(name, cache, weights=False).path))
         else:
             found = find_tokenizer(name)
         try:

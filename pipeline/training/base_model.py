@@ -1,19 +1,25 @@
 """Where a base model comes from: the package that ships one, a GGUF, a directory, or the Hub."""
 
+import glob
 import importlib.metadata
 import importlib.util
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.console import say
+from pipeline.console import megabytes, say
 from pipeline.errors import PipelineError
 from pipeline.files import TEMPORARY_PREFIX, is_disk_full, sha256_file, sync
+from pipeline.training.base_weights import (
+    WEIGHTS_INDEX,
+    check_download_room,
+    sizes_on_hub,
+    weight_files,
+)
 from pipeline.training.gguf import GgufInfo, check_gguf, convert_gguf
 from pipeline.training.hub_files import download, hub_errors
 from pipeline.training.libraries import quiet_libraries
@@ -24,9 +30,8 @@ SMOLLM2_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CONVERSION = "1"  # part of the cache's name: raise it when the conversion changes
 FACTS = "base_model.json"
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
-HUB_WEIGHTS = "*.safetensors"
 HUB_FILES = [
-    "*.safetensors.index.json",
+    WEIGHTS_INDEX,
     "config.json",
     "generation_config.json",
     "tokenizer*",
@@ -38,6 +43,7 @@ HUB_FILES = [
     "README.md",
 ]
 HUB_TIMEOUT = 15.0  # seconds
+FROM_HUB = "Hugging Face Hub"
 _WHAT, _OTHERWISE = "base model", f"use {DEFAULT_BASE_MODEL}, which needs none"
 
 
@@ -85,7 +91,7 @@ def resolve_base_model(
     revision: str | None = None,
     endpoint: str | None = None,
     *,
-    check: Callable[[Path], object] | None = None,
+    weights: bool = True,
 ) -> BaseModel:
     """Find the base model `spec` and have it on this disk as a Hugging Face directory.
 
@@ -94,8 +100,8 @@ def resolve_base_model(
         cache_dir: where a GGUF is turned into 16-bit safetensors, once; whole or not at all.
         revision: branch, tag or commit, for a Hub id.
         endpoint: a Hub other than huggingface.co.
-        check: raises if a model of this kind cannot be used. It is given the directory of one from
-            the Hub as soon as everything but the weights is in it: these may take an hour.
+        weights: whether those of a model from the Hub are wanted now: they may take an hour. Its
+            configuration and tokenizer are there without them, and `fetch_weights` gets them.
 
     Raises:
         PipelineError: it is not there, not readable, or not to be had.
@@ -112,15 +118,42 @@ def resolve_base_model(
         _check_directory(path)
         path = path.resolve()
         return BaseModel(path, path.name, "local directory", _card_licence(path), None)
-    say(f"Fetching {spec} from the Hub (kept in the Hub's own cache) ...")
     path = _download(spec, revision, endpoint, HUB_FILES)
-    if check is not None:
-        _check_config(path)
-        check(path)
-    # The commit that was looked at, though the branch may have moved on by now.
-    path = _download(spec, path.name, endpoint, [*HUB_FILES, HUB_WEIGHTS])
-    _check_directory(path)
-    return BaseModel(path, spec, "Hugging Face Hub", _card_licence(path), path.name)
+    _check_config(path)
+    _check_tokenizer(path)
+    # The commit that was looked at, though the branch may have moved on when its weights come.
+    base = BaseModel(path, spec, FROM_HUB, _card_licence(path), path.name)
+    if weights:
+        fetch_weights(base, endpoint)
+    return base
+
+
+def check_weights(base: BaseModel) -> dict[str, int]:
+    """The files with the weights of a model from the Hub that are not on this disk yet, with their
+    sizes in bytes; none of one from elsewhere. Nothing is downloaded.
+
+    Raises PipelineError: it has none that can be used, or the disk has no room for them.
+    """
+    if base.source != FROM_HUB:
+        return {}
+    sizes = sizes_on_hub(base.name, base.path)
+    wanted = weight_files(base.path, sizes)
+    missing = {name: sizes[name] for name in wanted if not (base.path / name).is_file()}
+    check_download_room(f"the weights of {base.name}", sum(missing.values()), base.path)
+    return missing
+
+
+def fetch_weights(base: BaseModel, endpoint: str | None = None) -> None:
+    """Have the weights of a model from the Hub on this disk, where its configuration is already.
+
+    Raises PipelineError as `check_weights` does, or if they cannot be had.
+    """
+    missing = check_weights(base)
+    if missing:
+        size = megabytes(sum(missing.values()))
+        say(f"Fetching {base.name} from the Hub, {size} (kept in the Hub's own cache) ...")
+        _download(base.name, base.revision, endpoint, [glob.escape(name) for name in missing])
+    _check_directory(base.path)
 
 
 def _locate(spec: str) -> tuple[str, Path]:
@@ -161,11 +194,11 @@ def smollm2_file() -> Path:
 def _check_directory(path: Path) -> None:
     """Raise PipelineError unless `path` holds a model's config, weights and tokenizer."""
     _check_config(path)
-    if not any(path.glob("*.safetensors")):
-        raise PipelineError(
-            f"The base model directory {path} has no *.safetensors weights.",
-            "Weights in other formats (*.bin) can run code when loaded: convert them first.",
-        )
+    weight_files(path, {file.name for file in path.glob("*.safetensors")})
+    _check_tokenizer(path)
+
+
+def _check_tokenizer(path: Path) -> None:
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         raise PipelineError(f"The base model directory {path} has no tokenizer (tokenizer.json).")
 

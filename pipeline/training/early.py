@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.errors import UsageError
+from pipeline.training.base_model import FROM_HUB, BaseModel, check_weights
 from pipeline.training.configs import context_of, new_config
 from pipeline.training.engine import Machine, choose_engine, choose_precision
 from pipeline.training.length import check_batch
@@ -34,13 +35,19 @@ def check_early(settings: TrainSettings, resume: str) -> None:
         _check_new_model(settings, Path(settings.from_scratch))
 
 
-def check_model(settings: TrainSettings, base_path: Path) -> None:
-    """Raise UsageError or PipelineError for what cannot be done with this model on this machine,
-    by its configuration alone: its weights may not have been fetched yet.
+def check_model(settings: TrainSettings, base: BaseModel) -> None:
+    """Raise UsageError or PipelineError for what cannot be done with a model from the Hub on this
+    machine, by its configuration alone, or if its weights cannot be fetched.
+
+    One from elsewhere is all there, and looked at when training begins.
     """
+    if base.source != FROM_HUB:
+        return
     quiet_libraries()
-    settings.check_against(base_path)
-    check_method(settings, base_path, Machine.detect())
+    settings.check_against(base.path)
+    check_method(settings, base.path, Machine.detect())
+    if settings.from_scratch is None:
+        check_weights(base)
 
 
 def _check_resume(resume: str) -> None:

@@ -4,6 +4,7 @@ A dataset is a folder (`data`, `completion` and `chat` in it are read, where one
 all tables below it), or files: Parquet, JSON lines, JSON, CSV, plain or compressed.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,12 @@ def is_address(spec: str) -> bool:
     return scheme(spec) != LOCAL or (re.search(r"[*?\[{]", spec) is not None)
 
 
+def table_format_of(name: str) -> str | None:
+    """The format of a table of a dataset by its name or path; None if it is no table, or only
+    describes those beside it."""
+    return None if name.rpartition("/")[2] in _DESCRIPTIONS else table_format(name)
+
+
 def files_in(place: Path) -> list[Path]:
     """The tables of a dataset: the file `place`, or those of the folder `place`.
 
@@ -65,8 +72,7 @@ def files_in(place: Path) -> list[Path]:
     ours = [path for name in FOLDERS for path in sorted((place / name).glob("*.parquet"))]
     tables = [
         path for path in sorted(place.rglob("*"))
-        if path.is_file() and table_format(path.name) and not _is_hidden(path, place)
-        and path.name not in _DESCRIPTIONS
+        if path.is_file() and table_format_of(path.name) and not _is_hidden(path, place)
     ]  # fmt: skip
     if not tables:
         raise PipelineError(f"{place} has no Parquet, JSON or CSV files in it.")
@@ -215,14 +221,20 @@ def read_samples(
 def split_files(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The files to train on and those held out, by their names and those of their folders.
 
-    A folder that all files lie in tells nothing, and where all would be held out, none is.
+    Folders that all files lie in tell nothing, and where all would be held out, none is.
     """
     if len({path.parent for path in files}) > 1:
-        train, held_out = find_splits(files)
-    else:
-        held_out = [path for path in files if find_splits([Path(path.name)])[1]]
-        train = [path for path in files if path not in held_out]
-    return (train, held_out) if train else (held_out, [])
+        files = sorted(files)
+    common = os.path.commonpath([path.parent for path in files]) if files else ""
+    sides: dict[bool, list[Path]] = {False: [], True: []}
+    for path in files:
+        sides[_is_held_out(path.relative_to(common))].append(path)
+    return (sides[False], sides[True]) if sides[False] else (sides[True], [])
+
+
+def _is_held_out(path: Path) -> bool:
+    folders = path.parts[:-1] or ("",)
+    return any(find_splits([Path(folder, path.name)])[1] for folder in folders)
 
 
 def samples_in(files: Sequence[Path], kind: Shape, eos: str) -> Iterator[Sample]:

@@ -1,8 +1,7 @@
-"""Pushing to and fetching from a Hub, with huggingface_hub's own client over real HTTP."""
+"""Pushing to a Hub, with huggingface_hub's own client over real HTTP."""
 
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -11,29 +10,14 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
 from pipeline.hub import client
-from pipeline.hub.client import check_repo_id, fetch_dataset, files_to_push, find_token, push_folder
+from pipeline.hub.client import check_repo_id, files_to_push, find_token, push_folder
 from tests.hub_server import TOKEN, HubServer
 
 CARD = "---\nlicense: other\n---\n\n# Books\n"
 PUSH = "dataset", "ada/books"
 
 
-@pytest.fixture(autouse=True)
-def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nobody is logged in, Xet is off, and nothing waits."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(client, "RETRY_WAITS", (0.0, 0.0))
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
+pytestmark = pytest.mark.usefixtures("no_account")
 
 
 @pytest.fixture
@@ -385,29 +369,3 @@ def test_the_token_is_in_no_message(
     assert "***" in everything
     assert TOKEN not in everything
     assert stolen not in everything
-
-
-def test_a_pushed_dataset_can_be_fetched(hub: HubServer, folder: Path) -> None:
-    push(hub, folder, private=False)
-    fetched = fetch_dataset("ada/books", endpoint=hub.url, token=TOKEN)
-    for name, path in files_to_push(folder).items():
-        assert (fetched / name).read_bytes() == path.read_bytes()
-
-
-def test_only_the_chunks_of_a_dataset_are_fetched_where_it_has_some(
-    hub: HubServer, folder: Path
-) -> None:
-    (folder / "books").mkdir()
-    (folder / "books" / "books.parquet").write_bytes(b"PAR1")
-    push(hub, folder, private=False)
-    fetched = fetch_dataset("ada/books", endpoint=hub.url, token=TOKEN)
-    assert not (fetched / "books").exists()
-    foreign = hub.add_repo("dataset", "ada/foreign").branches["main"]
-    foreign["tales/one.parquet"] = (b"PAR1", True)
-    fetched = fetch_dataset("ada/foreign", endpoint=hub.url, token=TOKEN)
-    assert (fetched / "tales" / "one.parquet").is_file()
-
-
-def test_fetching_what_is_not_there_is_one_sentence(hub: HubServer) -> None:
-    with pytest.raises(PipelineError, match="has no ada/absent"):
-        fetch_dataset("ada/absent", endpoint=hub.url, token=TOKEN)

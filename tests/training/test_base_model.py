@@ -1,13 +1,15 @@
 """A base model is found wherever it is, or the error says in one sentence why not."""
 
+import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,8 @@ from pipeline.training.base_model import (
     DEFAULT_BASE_MODEL,
     BaseModel,
     check_base_model,
+    check_weights,
+    fetch_weights,
     resolve_base_model,
     smollm2_file,
 )
@@ -127,18 +131,78 @@ def test_a_model_of_the_hub_is_fetched_once_and_pinned(
     assert resolve_base_model("org/tiny", tmp_path / "cache", endpoint=endpoint) == base
 
 
-def test_a_model_of_the_hub_that_cannot_be_used_is_refused_before_its_weights_are_fetched(
-    tmp_path: Path, empty_hub_cache: None
+def fetched_weights(tmp_path: Path) -> list[str]:
+    """The names of the weights in the Hub's cache, whole or not."""
+    cache = (tmp_path / "hub-cache").rglob("*")
+    return sorted(p.name for p in cache if p.name.endswith((".safetensors", ".incomplete")))
+
+
+def test_the_weights_of_a_model_of_the_hub_can_wait_until_all_else_is_checked(
+    tmp_path: Path, empty_hub_cache: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_llama(tmp_path / "model").path
-    settings = TrainSettings(target_modules=("no_such_layer",), sequence_length=64)
-    with hub({"org/tiny": model}) as endpoint, pytest.raises(UsageError, match="no_such_layer"):
-        resolve_base_model(
-            "org/tiny", tmp_path / "cache", endpoint=endpoint, check=partial(check_model, settings)
-        )
-    fetched = [path.name for path in (tmp_path / "hub-cache").rglob("*.*")]
-    assert "config.json" in fetched
-    assert not [name for name in fetched if name.endswith(".safetensors")]
+    size = (model / "model.safetensors").stat().st_size
+    with hub({"org/tiny": model}) as endpoint:
+        base = resolve_base_model("org/tiny", tmp_path / "cache", endpoint=endpoint, weights=False)
+        AutoTokenizer.from_pretrained(base.path)
+        with pytest.raises(UsageError, match="no_such_layer"):
+            check_model(TrainSettings(target_modules=("no_such_layer",), sequence_length=64), base)
+        assert check_weights(base) == {"model.safetensors": size}
+        free = shutil.disk_usage(tmp_path)._replace(free=size - 1)
+        with monkeypatch.context() as full:
+            full.setattr("pipeline.training.base_weights.shutil.disk_usage", lambda place: free)
+            with pytest.raises(PipelineError, match="The download of the weights of org/tiny is"):
+                check_model(TrainSettings(sequence_length=64), base)
+            with pytest.raises(PipelineError, match="The download of the weights of org/tiny is"):
+                fetch_weights(base, endpoint)
+        assert fetched_weights(tmp_path) == []
+        fetch_weights(base, endpoint)
+    assert fetched_weights(tmp_path) == ["model.safetensors"]
+    fetch_weights(base, endpoint)  # the Hub is gone, the copy is not
+    assert check_weights(base) == {}
+
+
+@pytest.mark.parametrize("has_whole", [True, False])
+def test_only_the_weights_that_transformers_loads_are_fetched(
+    tmp_path: Path, empty_hub_cache: None, has_whole: bool
+) -> None:
+    model = tiny_llama(tmp_path / "model").path
+    shards = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    whole = (model / "model.safetensors").read_bytes()
+    for name in (*shards, "consolidated.safetensors", "model.fp16.safetensors"):
+        (model / name).write_bytes(whole)
+    index = {"weight_map": {"a": shards[1], "b": shards[0], "c": shards[1]}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    if not has_whole:
+        (model / "model.safetensors").unlink()
+    with hub({"org/tiny": model}) as endpoint:
+        resolve_base_model("org/tiny", tmp_path / "cache", endpoint=endpoint)
+    assert fetched_weights(tmp_path) == (["model.safetensors"] if has_whole else shards)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (None, "has no .*weights"),
+        ({"weight_map": {}}, "has no .*weights"),
+        ({"weight_map": {"a": "model-1.safetensors"}}, "lacks 'model-1.safetensors'"),
+        ({"weight_map": {"a": "../other.safetensors"}}, "lacks '../other.safetensors'"),
+        ({"weight_map": {"a": "weights.bin"}}, "lacks 'weights.bin'"),
+    ],
+)
+def test_weights_that_cannot_be_loaded_are_refused_before_any_are_fetched(
+    tmp_path: Path, empty_hub_cache: None, index: Any, message: str
+) -> None:
+    model = tiny_llama(tmp_path / "model").path
+    (model / "model.safetensors").rename(model / "consolidated.safetensors")
+    (model / "weights.bin").write_bytes(b"x")
+    if index:
+        (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(PipelineError, match=message):
+        check_base_model(str(model))
+    with hub({"org/tiny": model}) as endpoint, pytest.raises(PipelineError, match=message):
+        resolve_base_model("org/tiny", tmp_path / "cache", endpoint=endpoint)
+    assert fetched_weights(tmp_path) == []
 
 
 @pytest.mark.parametrize("ask", ["check", "resolve"])

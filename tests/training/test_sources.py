@@ -21,6 +21,7 @@ from pipeline.training.sources import (
     is_address,
     read_samples,
     read_template,
+    split_files,
 )
 
 TEXTS = [{"text": f"The lamp went out, {i}.\n"} for i in range(20)]
@@ -252,6 +253,25 @@ def test_a_folder_that_all_files_lie_in_tells_no_split(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     three = jsonl(tmp_path / "more" / "a.jsonl", PAIRS)
     assert [len(side) for side in read_samples([one, three], "completion", 0)] == [20, 15]
+
+
+@pytest.mark.parametrize(
+    ("names", "held_out"),
+    [
+        (["train/en/a.jsonl", "test/en/a.jsonl", "test/fr/a.jsonl"], 2),
+        (["data/train-0.jsonl", "data/test-0.jsonl", "data/validation-0.jsonl"], 2),
+        (["dev/en/a.jsonl", "dev/fr/a.jsonl", "dev/fr/test.jsonl"], 1),
+        (["x/a.jsonl", "x/y/val/z/b.jsonl"], 1),
+        (["test/en/a.jsonl", "test/fr/a.jsonl"], 0),
+    ],
+)
+def test_a_split_is_told_by_any_folder_that_not_all_files_lie_in(
+    tmp_path: Path, names: list[str], held_out: int
+) -> None:
+    train, held = split_files([tmp_path / name for name in names])
+    assert [len(train), len(held)] == [len(names) - held_out, held_out]
+    assert not any({"test", "val", "validation"} & set(p.parts[len(tmp_path.parts):])
+                   for p in train if held_out)  # fmt: skip
 
 
 BLANKS: list[dict[str, Any]] = [*TEXTS, {"text": None}, {"text": " \n"}, {"text": ""}]
