@@ -3,10 +3,11 @@
     python -m bench.saving [--repeats 5]
 
 A model of SmolLM2-135M's sizes with random weights; one real step, so that there are an optimizer's
-states and a pace to compare with; then checkpoints as stage 6 makes them, with hashes, everything
-forced to the disk, an older one deleted, and a copy on its way to a folder (`--sync-to`) that is
-made in the background. The time is that in which training waits. By default a checkpoint is made
-every 15 minutes; the worst that can be asked for is one after every step.
+states and a pace to compare with; then checkpoints as stage 6 makes them, with hashes, the best
+weights so far, everything forced to the disk, an older one deleted, and a copy on its way to a
+folder (`--sync-to`) that is made in the background. The time is that in which training waits. By
+default a checkpoint is made every 15 minutes, or less often if it takes more than 18 seconds; the
+worst that can be asked for is one after every step.
 """
 
 import argparse
@@ -21,7 +22,10 @@ from typing import Any
 
 from bench.table import print_table
 from pipeline.console import set_quiet
+from pipeline.scoring.bits import Score
+from pipeline.training.best import Best
 from pipeline.training.checkpointing import RunCheckpoints
+from pipeline.training.evaluation import Evaluation
 from pipeline.training.optimizer import make_optimizer, make_scheduler
 from pipeline.training.remote_copies import RemoteCopies
 from pipeline.training.run_state import Parts, Progress
@@ -97,9 +101,11 @@ def measure(method: str, repeats: int, work: Path) -> Costs:
     parts = parts_of(method, settings)
     seconds, size, times = one_step(parts, settings), 0, []
     with saving(work) as saves:
+        best = Best(saves.best)
+        best.offer(parts.model, Evaluation(0, Score(1.0, 1, 1), {}, [], 0.0))
         for step in range(1, repeats + KEEP_LAST + 1):  # the first ones delete nothing
             start = time.perf_counter()
-            saves.save(parts, Progress(step), "steps", work, None)
+            saves.save(parts, Progress(step), "steps", work, best)
             times.append(time.perf_counter() - start)
             size = saves.last.size if saves.last else 0
             saves.finish(600)

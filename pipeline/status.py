@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.files import read_json_object
 from pipeline.records import Record
 from pipeline.workspace import STAGES, Condition, Workspace
+
+if TYPE_CHECKING:
+    from pipeline.training.checkpoints import Checkpoint
 
 COUNT_WORDS = ("documents", "chunks", "tokens", "steps", "files")
 STYLES = {"fresh": "green", "edited": "cyan", "stale": "yellow", "partial": "yellow"}
@@ -60,38 +63,65 @@ def table(stages: list[StageStatus]) -> dict[str, Any]:
 
 
 def unfinished_run(workspace: Workspace) -> str | None:
-    """How far a training has come that was stopped, in a sentence; None if there is none."""
-    from pipeline.training import checkpoints
-    from pipeline.training.checkpointing import ASIDE, GIVEN_UP
+    """How far the last training has come, and what is to be done; None if there is none, or if it
+    is done and neither its copies nor what was pushed are worth a word."""
+    from pipeline.training.command_line import command_of
+    from pipeline.training.copy_notes import read_owed
+    from pipeline.training.remote_local import latest_run
 
-    found = [
-        checkpoint
-        for folder in (workspace.directory("train") / "checkpoints").glob("*")
-        if not folder.name.startswith(ASIDE) and not (folder / GIVEN_UP).exists()
-        if (checkpoint := next(checkpoints.whole(folder, hashes=False), None)) is not None
-    ]
+    found = latest_run(workspace.directory("train") / "checkpoints", hashes=False)
     if not found:
         return None
-    newest = max(found, key=lambda checkpoint: checkpoint.saved)
-    steps = newest.about.get("steps", 0)
-    if newest.step >= steps:
-        return None
-    return (
-        f"Training: {newest.step:,} of {steps:,} steps are done and saved ({when(newest.saved)}, "
-        f"{newest.path}){segment_of(newest.about.get('cursor'))}{copy_of(newest.path.parent)}"
-        f"{push_of(newest.path.parent)}; the "
-        f"same command goes on with the other {steps - newest.step:,}."
-    )
+    newest, run = found[0], found[0].path.parent
+    steps = newest.about.get("steps")
+    steps = steps if type(steps) is int else 0
+    command = command_of(newest.about)
+    again = f": {command}" if command else "."
+    where = f"({when(newest.saved)}, {newest.path})"
+    elsewhere = f"{copy_of(run)}{push_of(run)}"
+    owed = read_owed(run)
+    missing = f"; the copy of step {owed.step:,} never arrived at {owed.url}" if owed else ""
+    if newest.step < steps:
+        return (
+            f"Training: {newest.step:,} of {steps:,} steps are done and saved {where}"
+            f"{segment_of(newest.about.get('cursor'))}{elsewhere}{missing}; the same command goes "
+            f"on with the other {steps - newest.step:,}{again}"
+        )
+    if not results_are_there(workspace, newest):
+        return (
+            f"Training: all {steps:,} steps are saved {where}{elsewhere}{missing}, the results are "
+            f"not written: the same command finishes it{again}"
+        )
+    if owed:
+        return (
+            f"Training: done, all {steps:,} steps{elsewhere}{missing}: the same command sends it, "
+            f"as does pipeline sync up {owed.url}"
+        )
+    return f"Training: done, all {steps:,} steps{elsewhere}." if elsewhere else None
+
+
+def results_are_there(workspace: Workspace, last: "Checkpoint") -> bool:
+    """Whether what a finished run came to is in the stage's directory."""
+    record = workspace.record("train")
+    if record is None or record.status != "complete":
+        return False
+    of = record.counts.get("run")
+    if of is not None and of != last.path.parent.name:
+        return False
+    try:
+        return datetime.fromisoformat(record.end) >= datetime.fromisoformat(last.saved)
+    except (ValueError, TypeError):  # a checkpoint may say anything
+        return True
 
 
 def copy_of(run: Path) -> str:
     """Which checkpoint of a run arrived elsewhere last, where and when; nothing if none did."""
-    from pipeline.training.checkpointing import COPIED
+    from pipeline.training.copy_notes import read_copied
 
-    match read_json_object(run / COPIED) if (run / COPIED).is_file() else {}:
-        case {"step": int(step), "url": str(url), "at": str(at)}:
-            return f", that of step {step:,} copied to {url} ({when(at)})"
-    return ""
+    copied = read_copied(run)
+    if copied is None:
+        return ""
+    return f"; last copy: step {copied.step:,} at {copied.url} ({when(copied.at)})"
 
 
 def push_of(run: Path) -> str:
@@ -100,7 +130,7 @@ def push_of(run: Path) -> str:
 
     match read_json_object(run / PUSHED) if (run / PUSHED).is_file() else {}:
         case {"step": int(step), "url": str(url), "at": str(at)}:
-            return f", the best weights, of step {step:,}, pushed to {url} ({when(at)})"
+            return f"; the best weights, of step {step:,}, pushed to {url} ({when(at)})"
     return ""
 
 
@@ -125,9 +155,10 @@ def made(record: Record) -> str:
 
 def when(end: str) -> str:
     """A time of the record in the user's own time: the hour if it was today, else the date."""
-    if not end:
+    try:
+        then = datetime.fromisoformat(end).astimezone()
+    except (ValueError, OverflowError):  # none, or what a remote made up
         return ""
-    then = datetime.fromisoformat(end).astimezone()
     today = then.date() == datetime.now(then.tzinfo).date()
     return then.strftime("%H:%M" if today else "%Y-%m-%d")
 

@@ -13,7 +13,6 @@ and `evaluation.json`: bits per byte of the held-out text before and after.
 """
 
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from pipeline import train_watch_options as watching
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, Jobs, OverwriteEdited
 from pipeline.command import run_script as run_script
 from pipeline.corpus.new_tokens import read_tokens
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.parallel import default_jobs
 from pipeline.run import StageRun, open_run
 from pipeline.train_inputs import absolute, base_files, dataset_files, print_examples
@@ -35,13 +34,15 @@ from pipeline.training.base_model import (
     resolve_base_model,
 )
 from pipeline.training.checkpointing import ASIDE
+from pipeline.training.command_line import this_training
 from pipeline.training.early import check_early, check_model
+from pipeline.training.remote_last import send_last
 from pipeline.training.requests import STOP, is_supervised
 from pipeline.training.segments import find_series
 from pipeline.training.settings import TrainSettings
 from pipeline.training.sources import choose_kind, read_samples, read_template
 from pipeline.training.supervisor import run_until_done
-from pipeline.training.trainer import TrainResult
+from pipeline.training.trainer import END_SECONDS, TrainResult
 from pipeline.training.trainer import show as show_training
 from pipeline.training.trainer import train as train_model
 from pipeline.workspace import Workspace
@@ -56,6 +57,7 @@ def train(
     revision: options.Revision = None,
     dataset: options.Dataset = None,
     dataset_revision: options.DatasetRevision = None,
+    dataset_config: options.DatasetConfig = None,
     kind: options.Kind = "auto",
     overlong: options.Overlong = TrainSettings.overlong,
     stride: options.Stride = TrainSettings.stride,
@@ -90,6 +92,7 @@ def train(
     decay: options.Decay = TrainSettings.decay,
     optimizer: options.Optimizer = TrainSettings.optimizer,
     weight_decay: options.WeightDecay = TrainSettings.weight_decay,
+    beta1: options.Beta1 = TrainSettings.beta1,
     beta2: options.Beta2 = TrainSettings.beta2,
     max_grad_norm: options.MaxGradNorm = TrainSettings.max_grad_norm,
     order: options.Order = TrainSettings.order,
@@ -129,16 +132,18 @@ def train(
     check_early(settings, resume)
     push_best.check(push_to, public=push_public)
     workspace = Workspace(data_dir)
-    inputs = dataset_files(workspace, dataset, dataset_revision)
-    chosen_kind, tables = choose_kind(inputs, kind)
-    series = find_series(tables, workspace if dataset is None else None)
     base_model = absolute(base_model)
     check_base_model(base_model, revision)
+    inputs = dataset_files(workspace, dataset, dataset_revision, dataset_config)
+    chosen_kind, tables = choose_kind(inputs, kind)
+    series = find_series(tables, workspace if dataset is None else None)
     chosen = settings.of_the_result() | {
         "base_model": base_model, "base_files": base_files(workspace, base_model),
         "revision": revision, "dataset": dataset and absolute(dataset),
         "dataset_revision": dataset_revision, "kind": chosen_kind,
     }  # fmt: skip
+    if dataset_config is not None:
+        chosen["dataset_config"] = dataset_config
     if series is not None:
         chosen["segments"] = series.mark
     if settings.from_scratch is not None:
@@ -149,7 +154,7 @@ def train(
     checkpoints = workspace.directory("train") / CHECKPOINTS
     if show:
         training, held_out = read_samples(tables, chosen_kind, seed, eos=settings.eos)
-        base = resolve_base_model(base_model, workspace.cache / "base", revision)
+        base = resolve_base_model(base_model, workspace.cache / "base", revision, weights=False)
         print_examples(show_training(settings, training, held_out, base, show, **work))
         return
     if until_done and not is_supervised():
@@ -160,6 +165,7 @@ def train(
             )
         keep_training(checkpoints)
         return
+    unsent: PipelineError | None = None
     with push_best.pushing(
         workspace, push_to, public=push_public, overwrite=overwrite_edited
     ) as push:
@@ -171,33 +177,38 @@ def train(
         ) as run:  # fmt: skip
             if not run.is_fresh:
                 training, held_out = read_samples(tables, chosen_kind, seed, eos=settings.eos)
-                base = resolve_base_model(
-                    base_model, workspace.cache / "base", revision,
-                    check=partial(check_model, settings),
-                )  # fmt: skip
+                # Its weights come when everything is checked that can be without them.
+                cache = workspace.cache / "base"
+                base = resolve_base_model(base_model, cache, revision, weights=False)
+                check_model(settings, base)
                 with run.scratch() as folder:
                     result = train_model(
                         settings, training, held_out, base, folder, checkpoints_dir=checkpoints,
                         resume="unfinished" if force and resume == "auto" else resume,
                         allow_changed=allow_changed, sync_to=sync_to,
-                        publisher=push.publisher if push else None,
+                        publisher=push.publisher if push else None, command=this_training(),
                         sha256=lambda path: workspace.fact(path).sha256, **work,
                     )  # fmt: skip
                     run.adopt(folder)
-                count(run, result, push)
+                count(run, result)
+                unsent = result.unsent
         report(run)
         if push:
             push.result(run)
+        if unsent:
+            raise unsent
+        if run.is_fresh and sync_to and (name := run.counts.get("run")):
+            send_last(checkpoints / name, sync_to, END_SECONDS)
 
 
-def count(run: StageRun, result: TrainResult, push: push_best.Push | None) -> None:
+def count(run: StageRun, result: TrainResult) -> None:
     """Put the figures of a training into the stage's record."""
     run.counts |= {
         "steps": result.steps,
         "tokens": result.tokens,
         "ledger": result.ledger,
         **({"segments": len(parts.parts)} if (parts := result.run.segments) else {}),
-        **({"run": push.publisher.run} if push else {}),
+        **({"run": result.checkpoints.name} if result.checkpoints else {}),
         "bits_per_byte": {
             "base": result.base.bits_per_byte,
             "adapter": result.adapter.bits_per_byte,

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.training.remote_run import RemoteRun
 
 T = TypeVar("T")
+ABANDONED = ("complete, left behind", "yellow")
 
 
 class Action(StrEnum):
@@ -83,6 +85,8 @@ def send(root: Path, url: str, step: int | None) -> None:
 
     Raises PipelineError.
     """
+    from pipeline.training.attempts import attempt_of, local_attempt
+    from pipeline.training.copy_notes import note_copy
     from pipeline.training.remote_copies import RemoteCopies
     from pipeline.training.remote_lineage import descends
     from pipeline.training.remote_local import latest_run, run_of_checkpoint
@@ -93,12 +97,22 @@ def send(root: Path, url: str, step: int | None) -> None:
         raise PipelineError(
             f"{root} has no whole checkpoint{_of(step)}.", "`pipeline train` makes them."
         )
+    run = latest[0].path.parent
     with RemoteCopies(
         url, run=run_of_checkpoint(latest[0]), keep=lambda _: (), by_hand=True,
-        follows=descends(latest[0]),
+        follows=descends(latest[0]), on_arrival=partial(note_copy, run),
     ) as copies:  # fmt: skip
-        there = copies.steps()
-        missing = [one for one in found if one.step not in there]
+        # By hand this only goes into the registry; a machine that trains is not stopped by it.
+        copies.announce(max(copies.attempt, local_attempt(run)))
+        there = copies.there()
+        found = [one for one in found if copies.attempt.holds(attempt_of(one.about), one.step)]
+        if not found:
+            raise PipelineError(
+                f"What is in {run} is of an attempt at the run that was left "
+                f"behind at {copies.shown}: it was begun anew on another machine.",
+                "Give an address of its own.",
+            )
+        missing = [one for one in found if (one.step, attempt_of(one.about)) not in there]
         for one in missing:
             copies.offer(one)
         outcome = copies.finish()
@@ -168,7 +182,8 @@ def fetch_newest(root: Path, url: str, step: int | None) -> None:
         if found is None:
             raise PipelineError(f"There is no complete checkpoint at {run.folder.shown}.")
     else:
-        remote = next((one for one in run.complete() if one.step == step), None)
+        all_there = [*run.held(), *run.complete()]  # of what was left behind only if asked for
+        remote = next((one for one in all_there if one.step == step), None)
         if remote is None:
             raise PipelineError(
                 f"There is no complete checkpoint of step {step} at {run.folder.shown}.",
@@ -189,6 +204,7 @@ def show(url: str, step: int | None) -> None:
     """Print a table of the checkpoints at `url`."""
     run = _remote_run(url)
     complete = {one.name: one for one in run.complete() if step in (None, one.step)}
+    abandoned = set(run.abandoned())
     others = [*run.marked(), *run.partial()]
     partial = [name for name in others if name not in complete and step in (None, name.step)]
     rows: list[dict[str, str | tuple[str, str]]] = [
@@ -197,7 +213,7 @@ def show(url: str, step: int | None) -> None:
             "size": console.megabytes(one.size),
             "saved": one.saved,
             "session": one.name.by.session,
-            "state": "complete",
+            "state": "complete" if one.name not in abandoned else ABANDONED,
         }
         for one in complete.values()
     ]
@@ -251,6 +267,7 @@ def _remote_run(url: str) -> "RemoteRun":
 
     run = RemoteRun(remote_folder(url), ask)
     run.look()
+    run.attempt = run.told_attempt()
     return run
 
 

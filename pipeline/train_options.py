@@ -45,6 +45,14 @@ DatasetRevision = Annotated[
     str | None,
     Option(help="Branch, tag or commit of a dataset from the Hub.", rich_help_panel=DATA),
 ]
+DatasetConfig = Annotated[
+    str | None,
+    Option(
+        help="Which part of a dataset from the Hub: a configuration that its card names, a folder, "
+        "or a pattern of its files ('en/*.jsonl'). Needed where there are several.",
+        rich_help_panel=DATA,
+    ),
+]
 Kind = Annotated[
     str,
     Option(
@@ -107,7 +115,8 @@ Show = Annotated[
     int,
     Option(
         min=0,
-        help="Print so many sequences with what is trained on marked, and stop.",
+        help="Print so many sequences with what is trained on marked, and stop. All is tokenized "
+        "then, into the cache of the data directory: training begins without that.",
         rich_help_panel=DATA,
     ),
 ]
@@ -250,6 +259,7 @@ Optimizer = Annotated[
     ),
 ]
 WeightDecay = Annotated[float, Option(help="Not on norms and biases.", rich_help_panel=LEARNING)]
+Beta1 = Annotated[float, Option(help="Memory of the gradients.", rich_help_panel=LEARNING)]
 Beta2 = Annotated[float, Option(help="Memory of the squared gradients.", rich_help_panel=LEARNING)]
 MaxGradNorm = Annotated[
     float, Option(help="Longer gradients are cut to this.", rich_help_panel=LEARNING)

@@ -6,9 +6,12 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -30,6 +33,7 @@ from pipeline.training.methods import METHODS, PRESETS
 from pipeline.workspace import Workspace
 from tests.chain import ROOT, environment
 from tests.tiny_models import TALE, tiny_llama, tiny_llama_smollm
+from tests.training.hub_server import hub
 
 PAIRS = [
     {"prompt": f"Who is there, {n}?", "completion": " The sea." * (1 + n % 3)} for n in range(60)
@@ -43,6 +47,8 @@ SHORT: dict[str, Any] = {
     "sequence_length": 64, "batch_size": 2, "max_steps": 2, "eval_tokens": 120, "sample_tokens": 4,
     "jobs": 1,
 }  # fmt: skip
+
+FULL_DISK = SimpleNamespace(disk_usage=lambda place: SimpleNamespace(free=1))
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +144,8 @@ def test_a_table_of_records_needs_no_stage_before(base: BaseModel, tmp_path: Pat
         trained(tmp_path / "data", base, dataset=str(path), overlong="drop", sequence_length=8)
     with pytest.raises(UsageError, match="--dataset-revision is for a dataset from the Hub"):
         trained(tmp_path / "data", base, dataset=str(path), dataset_revision="main")
+    with pytest.raises(UsageError, match="--dataset-config is for a dataset from the Hub"):
+        trained(tmp_path / "data", base, dataset=str(path), dataset_config="en")
     with pytest.raises(PipelineError, match=r"--dataset .*gone\.jsonl is not there"):
         trained(tmp_path / "data", base, dataset=str(tmp_path / "gone.jsonl"))
 
@@ -156,6 +164,62 @@ def test_examples_are_shown_in_brackets_and_nothing_is_trained(
     assert shown.count("--- sequence") == 2
     assert "<s>Who is there, 0?⟦ The sea.</s>⟧" in shown
     assert not (tmp_path / "data" / "6_adapter").exists()
+
+
+@pytest.fixture
+def base_on_hub(base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The id of a base model that is on the Hub alone."""
+    with hub({"org/tiny": base.path}) as url:
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield "org/tiny"
+
+
+def weights_in(cache: Path) -> list[str]:
+    return [p.name for p in cache.rglob("*") if p.suffix in (".safetensors", ".incomplete")]
+
+
+@pytest.mark.parametrize(
+    ("options", "patch", "message"),
+    [
+        ({"mix": ["poems=1"]}, {}, "--mix cannot be used"),
+        ({"order": "even"}, {}, "--order even cannot be used"),
+        ({"chat_template": "plain"}, {}, "--chat-template is for chats"),
+        ({"target_modules": ["no_such_layer"]}, {}, "no_such_layer"),
+        ({"sequence_length": 1 << 20}, {}, "exceeds the .* tokens"),
+        ({}, {"estimate.free_memory": lambda **_: 1000}, "of memory: .* has .* free"),
+        ({}, {"room.shutil": FULL_DISK}, "The run writes about"),
+        ({}, {"base_weights.shutil": FULL_DISK}, "The download of the weights of org/tiny is"),
+    ],
+)
+def test_what_can_be_refused_without_the_weights_of_a_hub_model_is_refused_before_they_are_fetched(
+    base_on_hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any],
+    patch: dict[str, Any], message: str,
+) -> None:  # fmt: skip
+    path = tmp_path / "qa.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    for name, value in patch.items():
+        monkeypatch.setattr(f"pipeline.training.{name}", value)
+    with pytest.raises(PipelineError, match=message):
+        train(tmp_path / "data", base_model=base_on_hub, dataset=str(path), **{**SHORT, **options})
+    assert list((tmp_path / "cache").rglob("config.json"))
+    assert weights_in(tmp_path / "cache") == []
+
+
+def test_a_base_model_of_the_hub_is_shown_without_its_weights_and_trained_with_them(
+    base_on_hub: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "qa.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    given: dict[str, Any] = {**SHORT, "base_model": base_on_hub, "dataset": str(path)}
+    train(tmp_path / "data", **given, show=1)
+    assert "Who is there, 0?⟦ The sea.</s>⟧" in capfd.readouterr().out
+    assert weights_in(tmp_path / "cache") == []
+    train(tmp_path / "data", **given)
+    assert weights_in(tmp_path / "cache") == ["model.safetensors"]
+    assert (tmp_path / "data" / "6_adapter" / "adapter_model.safetensors").is_file()
 
 
 def test_texts_of_a_dataset_are_as_before_and_books_are_not_read(

@@ -13,6 +13,7 @@ from pipeline.cli import make_pipeline
 from pipeline.run import open_run
 from pipeline.sync import is_at_work
 from pipeline.training import checkpoints
+from pipeline.training.attempts import FIRST, Attempt
 from pipeline.training.remote_copies import RemoteCopies
 from pipeline.workspace import Workspace
 from tests.chain import ROOT, environment
@@ -29,13 +30,13 @@ def sync(action: str, url: str, data: Path, *more: str) -> Result:
     return CliRunner().invoke(make_pipeline(), command)
 
 
-def make(data: Path, *steps: int, text: str = "") -> Path:
+def make(data: Path, *steps: int, text: str = "", attempt: Attempt = FIRST) -> Path:
     folder = data / "6_adapter" / "checkpoints" / RUN
     for step in steps:
         content = f"{text} {step}" * 9
         checkpoints.write(
             folder, step, lambda path: (path / "model.bin").write_text(content),  # noqa: B023
-            {"run": RUN, "steps": 2},
+            {"run": RUN, "steps": 2, **attempt.noted()},
         )  # fmt: skip
     return folder
 
@@ -91,6 +92,25 @@ def test_a_newer_one_here_is_not_replaced_by_an_older_one_there(tmp_path: Path) 
     folder = make(tmp_path / "b", 2)
     assert "the checkpoint of step 2 is in" in sync("down", url, tmp_path / "b").stderr
     assert [path.name for path in folder.iterdir()] == ["step-00000002"]
+
+
+def test_what_was_left_behind_is_shown_as_such_and_neither_sent_nor_fetched(
+    tmp_path: Path,
+) -> None:
+    url = str(tmp_path / "copies")
+    folder = make(tmp_path / "a", 1, 3)
+    assert sync("up", url, tmp_path / "a").exit_code == 0
+    make(tmp_path / "b", 2, attempt=FIRST.next(None))  # the run was begun anew there
+    assert "sync: 1 checkpoints sent" in sync("up", url, tmp_path / "b").stderr
+    listed = sync("list", url, tmp_path).stdout.split("\n")[1:4]
+    found = {line.split()[0]: line.endswith("left behind") for line in listed}
+    assert found == {"3": True, "2": False, "1": True}
+    refused = sync("up", url, tmp_path / "a")
+    assert refused.exit_code == 1 and "was begun anew on another machine" in refused.stderr
+    assert "the checkpoint of step 2 is in" in sync("down", url, tmp_path / "a").stderr
+    assert [path.name for path in checkpoints.listed(folder)] == ["step-00000002"]
+    assert len(list(folder.glob("set-aside-step-*/step-*"))) == 2
+    assert "of step 3 is in" in sync("down", url, tmp_path / "c", "--step", "3").stderr
 
 
 def test_what_is_broken_there_is_found_and_what_is_incomplete_is_shown(tmp_path: Path) -> None:

@@ -105,7 +105,12 @@ class Best:
                 tensor.copy_(saved[name])
 
     def copy_to(self, folder: Path) -> None:
-        """Put the best weights, if there are any, into a checkpoint's folder."""
+        """Put the best weights, if there are any, into a checkpoint's folder.
+
+        As bytes of their own, and hashed anew with the rest of the checkpoint: as links to one
+        file, a flipped bit or a cut would break every checkpoint that there is, and with a hash
+        from memory, weights damaged since then would make checkpoints that are broken at birth.
+        """
         if self._place is not None:
             for name in (WEIGHTS, MARKER):
                 shutil.copyfile(self._place / name, folder / f"{PREFIX}{name}")

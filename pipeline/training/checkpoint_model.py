@@ -9,11 +9,11 @@ its run. The model is built again without data, and saves the weights under the 
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.console import warn
 from pipeline.corpus.new_tokens import Extended, extend_tokenizer
@@ -22,6 +22,7 @@ from pipeline.corpus.tokens import tokenizer_fingerprint
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import fingerprint, is_disk_full, read_json_object, sha256_file, write_json
 from pipeline.scoring.bits import load_windows
+from pipeline.tensor_files import Stored, read_file
 from pipeline.training import checkpoints
 from pipeline.training.adapters import add_adapter, add_token_rows
 from pipeline.training.base_model import BaseModel
@@ -35,9 +36,7 @@ from pipeline.training.results import EVALUATION, WINDOWS
 from pipeline.training.run_state import WEIGHTS, trained_parts
 from pipeline.training.saving import save_trained
 from pipeline.training.settings import OF_ADAPTERS, TrainSettings
-
-if TYPE_CHECKING:
-    import torch
+from pipeline.training.whole_weights import saved_names
 
 LATEST = "latest"
 _TRIES = 3  # a run that goes on may replace its best weights while they are looked at
@@ -243,16 +242,17 @@ def save_checkpoint(
             "Give the base model as it was then.",
         )
     try:
-        model = _with_weights(weights.path, base, settings, extended)
-        save_trained(model, base, settings, folder, extended)
+        model, stored = _with_weights(weights.path, base, settings, extended)
+        save_trained(model, base, settings, folder, extended, stored)
+    except PipelineError as error:
+        if weights.path.is_file():
+            raise
+        raise _gone(weights.path) from error
     except library_errors() as error:
         if is_disk_full(error):
             raise
         if not weights.path.is_file():
-            raise PipelineError(
-                f"The run went on and deleted {weights.path} while it was read.",
-                "Run the same command again.",
-            ) from error
+            raise _gone(weights.path) from error
         raise PipelineError(
             f"The checkpoint {place} does not fit the base model in {base.path}:"
             f" {reason_of(error)}.",
@@ -261,30 +261,45 @@ def save_checkpoint(
     return settings
 
 
-def _with_weights(path: Path, base: BaseModel, settings: TrainSettings, extended: Extended) -> Any:
-    """The model of the run, which saves these weights; what is frozen in it has no data."""
+def _gone(path: Path) -> PipelineError:
+    return PipelineError(
+        f"The run went on and deleted {path} while it was read.", "Run the same command again."
+    )
+
+
+def _with_weights(
+    path: Path, base: BaseModel, settings: TrainSettings, extended: Extended
+) -> tuple[Any, dict[str, Stored] | None]:
+    """The model of the run, which saves these weights; what is frozen in it has no data.
+
+    A whole model has none at all, if it can be saved tensor by tensor: out of the file, of which
+    the tensors come with it.
+    """
     import torch
     from safetensors.torch import load_file
 
     new = settings.from_scratch is not None
     tokenizer = load_tokenizer(extended.path) if new else None
     model = meta_model(run_config(settings, base.path, tokenizer)[0])
-    tensors = load_file(path)
+    stored = read_file(path, "file of weights")
     with torch.device("meta"):
         if not new:
             add_token_rows(model, extended.new, extended.size)
         if not settings.trains_everything:
             model = add_adapter(model, base, settings, extended.new)
-    _check(model, tensors)
+    _check(model, stored)
+    if settings.trains_everything and saved_names(model) is not None:
+        return model, stored
+    tensors = load_file(path)
     if settings.trains_everything:
         model.load_state_dict(tensors, strict=False, assign=True)
         model.tie_weights()
     else:
         model.save_pretrained = partial(model.save_pretrained, state_dict=tensors)
-    return model
+    return model, None
 
 
-def _check(model: Any, tensors: "dict[str, torch.Tensor]") -> None:
+def _check(model: Any, tensors: Mapping[str, Stored]) -> None:
     """Raise ValueError unless these are the weights that training changes in the model."""
     own = trained_parts(model)
     if own.keys() != tensors.keys():

@@ -6,35 +6,46 @@ So the same command finds them again, and another never touches them.
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.console import megabytes, say, warn
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import fingerprint, json_lines, read_jsonl, write_bytes, write_json
+from pipeline.files import fingerprint, json_lines, read_jsonl, write_bytes
 from pipeline.training import checkpoints
+from pipeline.training.attempts import (
+    FIRST,
+    SET_ASIDE,
+    Attempt,
+    attempt_of,
+    local_attempt,
+    note_attempt,
+    set_others_aside,
+)
 from pipeline.training.best import Best, take_from
 from pipeline.training.checkpoints import Broken, Checkpoint
+from pipeline.training.command_line import COMMAND
+from pipeline.training.copy_notes import COPIED as COPIED
+from pipeline.training.copy_notes import OWED, never_arrived, note_copy
 from pipeline.training.identity import Identity, compare, differences
 from pipeline.training.libraries import versions
 from pipeline.training.metrics import HELD_OUT
 from pipeline.training.remote_copies import RemoteCopies
 from pipeline.training.remote_lineage import FOLLOWS, ancestors
 from pipeline.training.requests import Request, Requests
+from pipeline.training.run_folders import ASIDE as ASIDE
+from pipeline.training.run_folders import GIVEN_UP as GIVEN_UP
+from pipeline.training.run_folders import LONGER, is_unfinished, of_others, set_run_aside
 from pipeline.training.run_state import Parts, Progress, load_progress, save_state
 from pipeline.training.save_policy import SavePolicy, Saver, doomed_of_run, round_ends
 from pipeline.training.segments import Segments
 from pipeline.training.settings import TrainSettings
 
 BEST = "best"
-ASIDE = "set-aside-"
-COPIED = "copied.json"  # in the folder of a run: which checkpoint arrived elsewhere last
-GIVEN_UP = "GIVEN_UP"  # a file in the folder of a run that somebody started anew beside
+KEYWORDS = ("auto", "unfinished", "never")  # for --resume, beside a path
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 METRICS = "metrics.jsonl"
-_LONGER = "Make it longer, or start anew with --resume never."
 METRICS_FILES = (METRICS, "evaluations.jsonl")
 
 
@@ -69,6 +80,8 @@ class RunCheckpoints:
     segments: Segments | None = None
     segments_per_round: int | None = None
     scores_anew: bool = False  # what is held out is not what the earlier sessions were scored on
+    command: Sequence[str] = ()  # of this process, for `pipeline status` to tell
+    attempt: Attempt = FIRST  # the one that counts
     found: Checkpoint | None = None  # where this session goes on
     last: Checkpoint | None = None
     saver: Saver = field(init=False)
@@ -91,11 +104,7 @@ class RunCheckpoints:
 
     def note_copy(self, step: int, url: str) -> None:
         """Remember that the checkpoint of a step has arrived at `url`, for `pipeline status`."""
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        try:
-            write_json(self.folder / COPIED, {"step": step, "url": url, "at": at})
-        except OSError as error:  # the copy is there all the same
-            warn(f"{self.folder / COPIED} was not written: {error}.")
+        note_copy(self.folder, step, url)
 
     def find(self, resume: str, *, allow_changed: bool = False) -> None:
         """Look for what to go on from: "auto", the newest whole checkpoint of this very run;
@@ -108,18 +117,18 @@ class RunCheckpoints:
         Raises UsageError: the checkpoint is of other settings, or an unfinished run is; says what
         differs. Raises PipelineError: it is broken.
         """
+        there = self.remote.attempt if self.remote else FIRST
+        self.attempt = max(local_attempt(self.folder), there)
         if resume == "never":
-            self._set_aside()
+            self._start_anew()
         elif resume in ("auto", "unfinished"):
-            self.found = checkpoints.newest(self.folder)
-            if self.remote is not None:
-                self.found = self.remote.newer(self.folder) or self.found
+            self.found = self._newest()
             own = self.found is not None and self.found.path.parent == self.folder
-            if resume == "unfinished" and self.found and own and not _is_unfinished(self.found):
-                self._set_aside()
+            if resume == "unfinished" and self.found and own and not is_unfinished(self.found):
+                self._start_anew()
                 self.found = None
             elif self.found is None:
-                self.found = self._of_others(allow_changed)
+                self.found = of_others(self.folder, self.identity, self.steps, allow_changed)
         else:
             self.found = self._given(Path(resume).expanduser(), allow_changed)
         progress = self._go_on_from(self.found) if self.found else Progress()
@@ -127,8 +136,12 @@ class RunCheckpoints:
             raise UsageError(
                 f"{self.found.path} is of step {self.found.step}, and the run is to have "
                 f"{self.steps}.",
-                _LONGER,
+                LONGER,
             )
+        if self.found and resume not in KEYWORDS:
+            self.found = self._gone_back_to(self.found)
+        if self.found:  # of another run, it may be of a later attempt
+            self.attempt = max(self.attempt, attempt_of(self.found.about))
         if self.found and not self.scores_anew:
             take_from(self.found.path, self.best)
         else:
@@ -147,6 +160,32 @@ class RunCheckpoints:
             if changes := differences(before, now):
                 told = "; ".join(changes.values())
                 warn(f"Not exactly as before, as the libraries are others: {told}.")
+
+    def _newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint of the attempt that counts, local or remote. Each of its
+        files is hashed once."""
+        note_attempt(self.folder, self.attempt)
+        if self.remote is None:
+            set_others_aside(self.folder, self.attempt)
+            return checkpoints.newest(self.folder)
+        if self.remote.attempt != self.attempt:
+            self.remote.announce(self.attempt)
+        return self.remote.newer(self.folder)
+
+    def _begin_attempt(self, found: Checkpoint | None) -> None:
+        """Go back in the run to `found`, or to its start, and leave what came after it behind: a
+        kill at any moment from here on changes no more what the same command goes on with."""
+        attempt = self.attempt.next(found)
+        if self.remote is not None:
+            self.remote.announce(attempt)
+        for name in (COPIED, OWED):  # they are of what is left behind
+            (self.folder / name).unlink(missing_ok=True)
+        self.attempt = attempt
+
+    def _start_anew(self) -> None:
+        self._begin_attempt(None)
+        set_run_aside(self.folder)
+        note_attempt(self.folder, self.attempt)
 
     def _go_on_from(self, found: Checkpoint) -> Progress:
         """How far the run has come, and what follows from that for its steps and scores."""
@@ -182,12 +221,13 @@ class RunCheckpoints:
         *,
         sequences: int | None = None,
         segments: Segments | None = None,
+        command: Sequence[str] = (),
     ) -> "RunCheckpoints":
         """Those of a run with these settings, and of so many sequences."""
         return cls(
             root, identity, settings.save_policy(), steps, settings.steps_per_round,
             sequences=sequences, sequences_per_step=settings.sequences_per_step,
-            segments=segments, segments_per_round=settings.segments_per_round,
+            segments=segments, segments_per_round=settings.segments_per_round, command=command,
         )  # fmt: skip
 
     def carry_over(self, folder: Path) -> None:
@@ -237,13 +277,18 @@ class RunCheckpoints:
         about = {
             "run": self.run, "steps": self.steps, "reason": reason,
             "identity": dict(self.identity), "versions": versions(*LIBRARIES),
+            **self.attempt.noted(),
         }  # fmt: skip
+        if self.command:
+            about[COMMAND] = list(self.command)
         if left := ancestors(self.found, self.run):
             about[FOLLOWS] = left
         if progress.cursor is not None:
             about["cursor"] = dict(progress.cursor)
+        began = self.clock()
         self.last = checkpoints.write(self.folder, progress.step, files, about)
-        self.saver.saved(progress.step, self.clock())
+        now = self.clock()
+        self.saver.saved(progress.step, now, now - began)
         if self.remote is not None:
             self.remote.offer(self.last)
         kept = checkpoints.whole(self.folder, hashes=False)
@@ -268,17 +313,18 @@ class RunCheckpoints:
                 file.write(log.read_bytes())
 
     def finish(self, timeout: float) -> None:
-        """Wait until the last checkpoint has arrived at the remote.
+        """Wait until the last checkpoint has arrived at the remote, or until Ctrl-C.
 
-        Raises PipelineError if it does not.
+        Raises PipelineError if it does not arrive.
         """
         if self.remote is None:
             return
-        outcome = self.remote.finish(timeout)
+        try:
+            outcome = self.remote.finish(timeout)
+        except KeyboardInterrupt:
+            outcome = self.remote.finish(0)
         if not outcome.ok:
-            raise PipelineError(
-                f"{outcome}.", f"Here it is safe, in {self.folder}: `pipeline sync up` sends it."
-            )
+            raise never_arrived(self.folder, outcome)
         say(f"{outcome}.")
 
     def _given(self, path: Path, allow_changed: bool) -> Checkpoint:
@@ -291,67 +337,22 @@ class RunCheckpoints:
             raise UsageError(
                 f"--resume {path} is of a run with other settings: {changes}.", changes.way_out
             )
-        for newer in checkpoints.listed(self.folder):
-            if newer != found.path and int(newer.name.removeprefix("step-")) > found.step:
-                warn(f"{newer} is newer: it is set aside, as {checkpoints.set_aside(newer).name}.")
         return found
 
-    def _set_aside(self) -> None:
-        """Move what there is of this very run out of the way, and give up unfinished others."""
-        for other in self._others():
-            if _is_unfinished(other):
-                (other.path.parent / GIVEN_UP).touch()
-        if not self.folder.exists():
-            return
-        taken = [path.name.split("-")[2] for path in self.root.glob(f"{ASIDE}*")]
-        n = 1 + max((int(number) for number in taken if number.isdigit()), default=0)
-        aside = self.root / f"{ASIDE}{n}-{self.run}"
-        self.folder.replace(aside)
-        say(f"Starting anew: the checkpoints of this run are in {aside} now.")
-
-    def _of_others(self, allow_changed: bool) -> Checkpoint | None:
-        """What to go on from of another run in the same place; None if there is none.
-
-        Raises UsageError if there is an unfinished one that it may not be gone on with.
-        """
-        others = [(other, compare(other, self.identity)) for other in self._others()]
-        fitting = [
-            other for other, changes in others
-            if allow_changed and changes.harmless and other.step <= self.steps
-        ]  # fmt: skip
-        if fitting:
-            return max(fitting, key=lambda other: other.step)
-        for other, changes in others:
-            is_longer = allow_changed and changes.harmless  # else it would fit
-            if _is_unfinished(other):
-                raise UsageError(
-                    f"{other.path} is of a run that is not finished, with other settings: "
-                    f"{changes}.",
-                    _LONGER if is_longer else changes.way_out,
-                )
-            if changes.grew and changes.harmless and not allow_changed:
-                say(
-                    f"{other.path} is of the same series before it grew; --allow-changed goes on "
-                    "with it, this starts anew."
-                )
-        if allow_changed and others:
-            other, changes = max(others, key=lambda found: found[0].saved)
-            why = "is of a later step" if changes.harmless else "differs in more"
-            warn(f"Nothing to go on from: {other.path} {why}, {changes}.")
-        return None
-
-    def _others(self) -> Iterator[Checkpoint]:
-        """The newest checkpoint of each other run that was not given up."""
-        if not self.root.is_dir():
-            return
-        for folder in sorted(self.root.iterdir()):
-            gone = folder.name.startswith(ASIDE) or (folder / GIVEN_UP).exists()
-            if not folder.is_dir() or folder == self.folder or gone:
-                continue
-            other = next(checkpoints.whole(folder), None)
-            if other is not None:
-                yield other
-
-
-def _is_unfinished(checkpoint: Checkpoint) -> bool:
-    return bool(checkpoint.step < checkpoint.about.get("steps", 0))
+    def _gone_back_to(self, found: Checkpoint) -> Checkpoint:
+        """Make `found` what the run goes on with from now on, whatever is newer, here or there."""
+        here = [path for path in checkpoints.listed(self.folder) if path.name != found.name]
+        later = [path for path in here if int(path.name.removeprefix("step-")) > found.step]
+        there = self.remote.newest() if self.remote else None
+        is_held = self.attempt.holds(attempt_of(found.about), found.step)
+        if later or not is_held or (there is not None and there.step > found.step):
+            self._begin_attempt(found)
+        elif self.remote and self.remote.attempt != self.attempt:
+            self.remote.announce(self.attempt)
+        note_attempt(self.folder, self.attempt)
+        set_others_aside(self.folder, self.attempt)
+        if SET_ASIDE in found.path.parent.name and found.path.parent.parent == self.folder:
+            back = self.folder / found.name
+            if not back.exists():  # so that it is found again should this be killed
+                found = replace(found, path=found.path.replace(back))
+        return found

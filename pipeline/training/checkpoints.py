@@ -9,12 +9,12 @@ and the directory gets its name. Whatever is missing, too short or changed is fo
 anything of it is loaded.
 """
 
-import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +23,13 @@ from typing import Any
 from pipeline.console import warn
 from pipeline.errors import PipelineError
 from pipeline.files import TEMPORARY_PREFIX, is_disk_full, sha256_file, sync, write_json
+from pipeline.training.run_state import STATE, check_saved
+from pipeline.training.state_check import check_about, is_count, parse, time_of
 
 COMPLETE = "COMPLETE.json"
 VERSION = 1
 BROKEN = "broken-"
+_AT_A_TIME = 4  # files: weights, optimizer, the best weights, and the small ones
 _NAME = re.compile(r"step-([0-9]{8,})")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # no way out of the directory
 
@@ -71,9 +74,7 @@ def write(
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{final.name}-", dir=folder))
     try:
         files(temporary)
-        facts = {path.name: _fact(path) for path in sorted(temporary.iterdir())}
-        for name in facts:
-            sync(temporary / name)
+        facts = _facts(temporary)
         record = {
             "version": VERSION,
             "step": step,
@@ -102,8 +103,21 @@ def write(
     return verify(final, hashes=False)
 
 
+def _facts(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and hash of each file, by name, all of them on the disk; several at a time, as training
+    waits and has left its cores."""
+    paths = sorted(folder.iterdir())
+    pool = ThreadPoolExecutor(_AT_A_TIME)
+    try:
+        return dict(zip([path.name for path in paths], pool.map(_fact, paths), strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)  # a second signal stops at once
+
+
 def _fact(path: Path) -> dict[str, Any]:
-    return {"size": path.stat().st_size, "sha256": sha256_file(path)}
+    fact = {"size": path.stat().st_size, "sha256": sha256_file(path)}
+    sync(path)
+    return fact
 
 
 def _move_away(path: Path) -> Path | None:
@@ -114,18 +128,21 @@ def _move_away(path: Path) -> Path | None:
     return old
 
 
-def verify(path: Path, *, hashes: bool = True) -> Checkpoint:
+def verify(path: Path, *, hashes: bool = True, state: bool | None = None) -> Checkpoint:
     """The checkpoint in `path`, once all its files are there as they were written.
+
+    `hashes`: every file is read. `state`: how far the run had come must make sense, which matters
+    where it is to be gone on with; by default, where the hashes do.
 
     Raises Broken: it is not whole, not what it says, or of a version that is not known.
     """
     try:
-        return _verified(path, read_record(path), hashes)
+        return _verified(path, read_record(path), hashes, state)
     except FileNotFoundError as error:  # a run that is at work deletes old ones
         raise Broken("it was deleted meanwhile") from error
 
 
-def _verified(path: Path, record: dict[str, Any], hashes: bool) -> Checkpoint:
+def _verified(path: Path, record: dict[str, Any], hashes: bool, state: bool | None) -> Checkpoint:
     # What a file manager or a file system leaves of its own is not read.
     found = {entry.name for entry in os.scandir(path) if not entry.name.startswith(".")}
     found -= {COMPLETE, "desktop.ini"}
@@ -139,8 +156,21 @@ def _verified(path: Path, record: dict[str, Any], hashes: bool) -> Checkpoint:
             raise Broken(f"{name} has {size:,} bytes and not {fact['size']:,}")
         if hashes and sha256_file(file) != fact["sha256"]:
             raise Broken(f"{name} is not as it was written")
+    if hashes if state is None else state:
+        _check_state(path, record)
     size = sum(fact["size"] for fact in record["files"].values())
-    return Checkpoint(path, record["step"], size, record["about"], str(record.get("saved", "")))
+    return Checkpoint(path, record["step"], size, record["about"], time_of(record.get("saved")))
+
+
+def _check_state(path: Path, record: dict[str, Any]) -> None:
+    if STATE not in record["files"]:
+        return
+    try:
+        progress = check_saved(path)
+    except PipelineError as error:
+        raise Broken(error.message.removeprefix(f"{path}{os.sep}").removesuffix(".")) from error
+    if progress.step != record["step"]:
+        raise Broken(f"{STATE} is of step {progress.step}")
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -150,28 +180,33 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     match = _NAME.fullmatch(path.name)
     try:
-        record = json.loads((path / COMPLETE).read_bytes())
+        record = parse((path / COMPLETE).read_bytes())
     except FileNotFoundError:
         raise Broken(f"{COMPLETE} is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise Broken(f"{COMPLETE} cannot be read") from error
     if not isinstance(record, dict) or record.get("version") != VERSION:
         raise Broken(f"{COMPLETE} is of another version")
-    if not match or record.get("step") != int(match[1]):
-        raise Broken(f"{COMPLETE} is of step {record.get('step')}")
+    step = record.get("step")
+    if not match or not is_count(step) or step != int(match[1]):
+        raise Broken(f"{COMPLETE} is of step {str(step)[:40]}")
     files, about = record.get("files"), record.get("about")
     if not isinstance(files, dict) or not files or not isinstance(about, dict):
         raise Broken(f"{COMPLETE} names no files")
     for name, fact in files.items():
         if not _FILE.fullmatch(name) or not _is_fact(fact):
             raise Broken(f"{COMPLETE} has {name!r}, which is no file of a checkpoint")
+    try:
+        check_about(about)
+    except ValueError as error:
+        raise Broken(f"{COMPLETE} makes no sense: {error}") from error
     return record
 
 
 def _is_fact(fact: Any) -> bool:
     return (
         isinstance(fact, dict)
-        and isinstance(fact.get("size"), int)
+        and is_count(fact.get("size"))
         and isinstance(fact.get("sha256"), str)
         and re.fullmatch(r"[0-9a-f]{64}", fact["sha256"]) is not None
     )

@@ -1,18 +1,17 @@
 """From a GGUF back to a Hugging Face model that can be trained: 16-bit weights, and a tokenizer.
 
-transformers reads the weights. The tokenizer is rebuilt here where its kind is known, because the
+transformers knows the weights' names and forms. The tokenizer is rebuilt here where its kind is known, because the
 one that transformers 5.17 makes for Llama models names the BOS token as EOS, drops the pad token,
 and turns the character "▁" into a blank when it decodes.
 """
 
-import contextlib
-import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
+from pipeline.training.gguf_weights import write_gguf_weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer, pre_tokenizers
@@ -66,7 +65,7 @@ def convert_gguf(path: Path, out: Path) -> GgufInfo:
     try:
         info = read_info(path)
         tokenizer = read_tokenizer(path, info.fields)
-        _save_model(path, out)
+        write_gguf_weights(path, out)
     except (
         ValueError,
         KeyError,
@@ -177,21 +176,6 @@ def _adds_bos(fields: dict[str, Any]) -> bool:
         return bool(said)
     kind, split = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
     return kind == "llama" or split == "llama-bpe"
-
-
-def _save_model(path: Path, out: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, GgufConfig
-
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar knows no other way off
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            # Without it the packed weights are kept, and cannot be saved.
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.bfloat16,
-        )
-    model.save_pretrained(out)
 
 
 def _name_portable_class(out: Path) -> None:

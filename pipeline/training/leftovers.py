@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pipeline.console import megabytes
 from pipeline.training import checkpoints
-from pipeline.training.checkpointing import ASIDE, GIVEN_UP
+from pipeline.training.attempts import SET_ASIDE
+from pipeline.training.run_folders import ASIDE, GIVEN_UP
 
 WORTH_TELLING = 100_000_000  # bytes, in all
 _MOST_NAMED = 5
@@ -30,7 +31,8 @@ def leftovers(root: Path, run: str) -> list[Leftover]:
     """What lies in `root`, the folder of all runs' checkpoints, and is of no use to `run`.
 
     Runs that were set aside or given up when somebody started anew, other runs that are finished,
-    and broken checkpoints. Other runs that can be gone on with are not among them.
+    broken checkpoints, and whole ones that somebody went back behind. Other runs that can be gone
+    on with are not among them.
     """
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     return [
@@ -48,6 +50,8 @@ def _found(folder: Path, run: str) -> Iterator[tuple[Path, str]]:
     else:
         for path in sorted(folder.glob(f"{checkpoints.BROKEN}*")):
             yield path, "broken"
+        for path in sorted(folder.glob(f"{SET_ASIDE}*")):
+            yield path, "whole, set aside"
 
 
 def _is_finished(folder: Path) -> bool:

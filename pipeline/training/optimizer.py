@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LambdaLR
 
 EPSILON = 1e-8
-BETA1 = 0.9
 
 # What PEFT calls tensors that are no factors of a matrix: DoRA's magnitudes (those of embeddings
 # and convolutions have more than one dimension), and the rows of new tokens.
@@ -88,7 +87,7 @@ def make_optimizer(
 
         # At a rate of our own, as the schedule is ours; it takes no betas.
         return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)  # type: ignore[no-any-return, unused-ignore]
-    betas = (BETA1, settings.beta2)
+    betas = (settings.beta1, settings.beta2)
     if settings.optimizer == "adamw-8bit":
         check_optimizer(settings)
         return _adamw_8bit(model, groups, rate, betas)

@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 from pipeline.console import duration, megabytes, say, warn
 from pipeline.errors import PipelineError
 from pipeline.storage.writing import Trouble, backoff, persist, remote_folder
+from pipeline.training.attempts import Attempt
 from pipeline.training.checkpoints import Broken, Checkpoint
 from pipeline.training.remote_fetch import fetch, newer
 from pipeline.training.remote_lineage import Follows, accepts
@@ -34,7 +35,14 @@ _REFUSED_WAIT = 300.0  # seconds until what was refused is tried again: someone 
 
 T = TypeVar("T")
 
-__all__ = ["Outcome", "RemoteCopies"]
+__all__ = ["Outcome", "RemoteCopies", "shown_url"]
+
+
+def shown_url(url: str) -> str:
+    """An address as messages and notes have it, without credentials. Raises UsageError."""
+    folder = remote_folder(url)
+    folder.close()
+    return folder.shown
 
 
 class RemoteCopies:
@@ -95,6 +103,11 @@ class RemoteCopies:
         """The id of the run, once the remote was asked."""
         return self._reader.run
 
+    @property
+    def shown(self) -> str:
+        """The address, without credentials."""
+        return self._folder.shown
+
     def __enter__(self) -> Self:
         accepted = accepts(self._reader, self._follows)
         try:
@@ -113,8 +126,22 @@ class RemoteCopies:
 
     def steps(self) -> set[int]:
         """The steps of which there is a complete checkpoint. Raises PipelineError."""
+        return {step for step, _ in self.there()}
+
+    def there(self) -> set[tuple[int, Attempt]]:
+        """Step and attempt of the complete checkpoints that count. Raises PipelineError."""
         self._reader.look()
-        return {one.step for one in self._reader.complete()}
+        return {(one.step, one.attempt) for one in self._reader.held()}
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt at the run that counts there; see `attempts`."""
+        return self._reader.attempt
+
+    def announce(self, attempt: Attempt) -> None:
+        """Let another attempt count from now on, there as well. Raises PipelineError."""
+        self._reader.announce(attempt)
+        self._writer.attempt = attempt
 
     def newest(self) -> RemoteCheckpoint | None:
         """The newest complete checkpoint at the remote. Raises PipelineError."""
@@ -133,6 +160,8 @@ class RemoteCopies:
         """
         self._reader.look()
         found = newer(self._reader, folder, self._follows)
+        if self._reader.attempt != self._writer.attempt:
+            self.announce(self._reader.attempt)
         there = self._reader.newest()
         if found is not None and (there is None or there.step < found.step):
             self.offer(found)

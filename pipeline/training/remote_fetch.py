@@ -12,6 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import TEMPORARY_PREFIX, FileFact, sha256_file, sync
 from pipeline.storage.writing import Trouble
 from pipeline.training import checkpoints
+from pipeline.training.attempts import local_attempt, set_others_aside
 from pipeline.training.checkpoints import COMPLETE, Broken, Checkpoint
 from pipeline.training.remote_lineage import Follows, accepts
 from pipeline.training.remote_registry import Name, RemoteCheckpoint
@@ -29,13 +30,16 @@ class Damaged(Trouble):
 def newer(run: RemoteRun, folder: Path, follows: Follows | None = None) -> Checkpoint | None:
     """The newest complete checkpoint, local or remote; a remote one that is newer is downloaded.
 
-    A broken one is passed over with a word, and the next older one is taken. One of another run is
+    A broken one is passed over with a word, and the next older one is taken. What is of an attempt
+    that was left behind is not taken, and set aside if it is here. One of another run is
     only taken if this run goes on with it, as `follows` says; it is in that run's own folder in the
     end, beside `folder`. `run.look` comes first. Raises PipelineError.
     """
     _tidy(folder)
+    run.attempt = max(run.attempt, local_attempt(folder))
+    set_others_aside(folder, run.attempt)
     local = checkpoints.newest(folder)
-    for remote in run.complete():
+    for remote in run.held():
         if local is not None and remote.step <= local.step:
             break
         other = run_of(remote.marker)
@@ -127,7 +131,7 @@ def _fetched(run: RemoteRun, remote: RemoteCheckpoint, final: Path) -> Checkpoin
         (temporary / COMPLETE).write_bytes(remote.marker)
         for path in (*temporary.iterdir(), temporary):
             sync(path)
-        checkpoints.verify(temporary, hashes=False)  # each file was hashed as it came
+        checkpoints.verify(temporary, hashes=False, state=True)  # each file was hashed as it came
         if final.exists():
             checkpoints.remove(final)
         temporary.replace(final)

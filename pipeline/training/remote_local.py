@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from pipeline.training import checkpoints
-from pipeline.training.checkpointing import ASIDE, COPIED, GIVEN_UP
 from pipeline.training.checkpoints import Checkpoint
-
-__all__ = ["COPIED", "is_last", "latest_run", "run_of_checkpoint"]
+from pipeline.training.run_folders import ASIDE, GIVEN_UP
 
 
 def latest_run(root: Path, *, hashes: bool = True) -> list[Checkpoint]:

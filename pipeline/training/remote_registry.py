@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.files import FileFact, encode_json
 from pipeline.training import checkpoints
+from pipeline.training.attempts import ATTEMPT, FIRST, Attempt, attempt_of, read_attempt
 from pipeline.training.checkpoints import COMPLETE, Broken
 
 REGISTRY = "registry.json"
@@ -90,6 +91,7 @@ class RemoteCheckpoint:
     saved: str = ""
     marker: bytes = b""  # empty where only the registry was read
     cursor: tuple[tuple[str, str | int], ...] = ()  # of a series: see `segments.Cursor`
+    attempt: Attempt = FIRST  # said by the marker, and not by the registry
 
     @property
     def step(self) -> int:
@@ -114,8 +116,9 @@ def read_marker(data: bytes, name: Name) -> RemoteCheckpoint:
     if len(found) < len(facts):
         raise Broken(f"{COMPLETE} names what is no file of a checkpoint")
     about = value.get("about")
-    cursor = _cursor(about.get("cursor")) if isinstance(about, dict) else ()
-    return RemoteCheckpoint(name, found, _time(value.get("saved")), data, cursor)
+    about = about if isinstance(about, dict) else {}
+    cursor, attempt = _cursor(about.get("cursor")), attempt_of(about)
+    return RemoteCheckpoint(name, found, _time(value.get("saved")), data, cursor, attempt)
 
 
 def _fact(path: Any, value: Any) -> FileFact | None:
@@ -138,6 +141,7 @@ class Registry:
     run: str | None
     owner: Session | None
     checkpoints: tuple[RemoteCheckpoint, ...]
+    attempt: Attempt = FIRST
 
 
 def read_registry(data: bytes) -> Registry | None:
@@ -153,7 +157,7 @@ def read_registry(data: bytes) -> Registry | None:
     if len(known) < len(found) or len({entry.name for entry in known}) < len(known):
         return None
     owner = Session.parse(f"{lease.get('name')}.json") if lease else None
-    return Registry(run_id(value.get("run")), owner, known)
+    return Registry(run_id(value.get("run")), owner, known, read_attempt(value.get(ATTEMPT)))
 
 
 def _entry(value: Any) -> RemoteCheckpoint | None:
@@ -185,6 +189,7 @@ def write_registry(
     owner: Session | None,
     complete: Iterable[RemoteCheckpoint],
     partial: Iterable[Name] = (),
+    attempt: Attempt = FIRST,
 ) -> bytes:
     """registry.json: complete checkpoints with their files, the newest first.
 
@@ -193,6 +198,7 @@ def write_registry(
     value = {
         "version": VERSION,
         "run": run,
+        **attempt.noted(),
         "lease": {"name": f"{owner.term:04}-{owner.session}"} if owner else None,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoints": [
@@ -213,10 +219,13 @@ def write_registry(
     return encode_json(value, indent=2) + b"\n"
 
 
-def write_session(session: Session, run: str) -> bytes:
-    """What a session says of itself."""
+def write_session(session: Session, run: str, attempt: Attempt = FIRST) -> bytes:
+    """What a session says of itself; of the attempt also if it is the first."""
     begun = datetime.now(UTC).isoformat(timespec="seconds")
-    value = {"version": VERSION, "run": run, "session": session.session, "begun": begun}
+    value = {
+        "version": VERSION, "run": run, "session": session.session, "begun": begun,
+        ATTEMPT: attempt.as_dict(),
+    }  # fmt: skip
     return encode_json(value, indent=2) + b"\n"
 
 
@@ -225,6 +234,12 @@ def read_session(data: bytes) -> Mapping[str, str | None]:
     value = _json(data)
     value = value if isinstance(value, dict) else {}
     return {"run": run_id(value.get("run")), "begun": _time(value.get("begun")) or None}
+
+
+def attempt_in_session(data: bytes) -> Attempt | None:
+    """The attempt that counted when a session began; None if it says nothing of that."""
+    value = _json(data)
+    return read_attempt(value[ATTEMPT]) if isinstance(value, dict) and ATTEMPT in value else None
 
 
 def run_id(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.storage.writing import RemoteFolder, TooLarge, Trouble
+from pipeline.training.attempts import FIRST, Attempt
 from pipeline.training.checkpoints import COMPLETE, Broken
 from pipeline.training.remote_registry import (
     LARGEST_JSON,
@@ -23,6 +24,7 @@ from pipeline.training.remote_registry import (
     Registry,
     RemoteCheckpoint,
     Session,
+    attempt_in_session,
     read_marker,
     read_registry,
     read_session,
@@ -34,6 +36,7 @@ _LEASE_TRIES = 5
 _MARKER_TRIES = 3
 _SIZE_TRIES = 2
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")  # no way out of the directory
+_NOTES = 3  # of sessions, that are asked which attempt counts
 _HINTS = 20  # checkpoints that are looked for although only the registry has them
 
 T = TypeVar("T")
@@ -68,16 +71,19 @@ class RemoteRun:
     def __init__(self, folder: RemoteFolder, ask: Ask = once) -> None:
         self.folder = folder
         self.run: str | None = None
+        self.attempt = FIRST  # the one that counts; see `attempts`
         self.session: Session | None = None
         self._has_lease = False
         self.ask = ask
         self._sizes: Mapping[str, int] = {}
         self._known: dict[Name, RemoteCheckpoint] = {}
         self._hints: dict[Name, RemoteCheckpoint] = {}
+        self._registered = FIRST  # the attempt that the registry tells
 
     def follow(self, other: "RemoteRun") -> None:
         """Be of the same session, and know what it knows."""
         self.run, self.session, self._has_lease = other.run, other.session, other._has_lease
+        self.attempt = other.attempt
         self._sizes, self._known, self._hints = other._sizes, {**other._known}, {**other._hints}
 
     # --- what there is ------------------------------------------------------------------------
@@ -89,6 +95,7 @@ class RemoteRun:
         with suppress(Trouble):  # an index that cannot be read is one that is not there
             registry = read_registry(self.ask(lambda: self.folder.read(REGISTRY, LARGEST_JSON)))
         self._hints = {found.name: found for found in registry.checkpoints} if registry else {}
+        self._registered = registry.attempt if registry else FIRST
         return registry
 
     def marked(self) -> list[Name]:
@@ -118,9 +125,20 @@ class RemoteRun:
             if found is not None:
                 yield found
 
+    def held(self) -> Iterator[RemoteCheckpoint]:
+        """Those of them that the attempt that counts goes on with."""
+        return (one for one in self.complete() if self.attempt.holds(one.attempt, one.step))
+
     def newest(self) -> RemoteCheckpoint | None:
-        """The newest complete checkpoint."""
-        return next(self.complete(), None)
+        """The newest complete checkpoint of the attempt that counts."""
+        return next(self.held(), None)
+
+    def abandoned(self) -> list[Name]:
+        """The complete checkpoints that the attempt that counts does not go on with."""
+        if self.attempt == FIRST:  # nobody ever went back
+            return []
+        found = filter(None, map(self.read, self.marked()))
+        return [one.name for one in found if not self.attempt.holds(one.attempt, one.step)]
 
     def read(self, name: Name) -> RemoteCheckpoint | None:
         """A checkpoint by its marker, if it is complete."""
@@ -174,6 +192,7 @@ class RemoteRun:
         if by_hand:
             owner = self.owner()
             self.run = self._agreed(run, self._told(owner, registry), accepts)
+            self.attempt = self.told_attempt()
             self.session = Session(owner.term if owner else 1, secrets.token_hex(4))
             return
         for _ in range(_LEASE_TRIES):
@@ -182,10 +201,11 @@ class RemoteRun:
                 return
             if self.session is None:
                 self.run = self._agreed(run, self._told(owner, registry), accepts)
+                self.attempt = self.told_attempt()
             names = [*self.marked(), *self.partial(), *self._hints]
             term = 1 + max([owner.term if owner else 0, *(name.by.term for name in names)])
             session = Session(min(term, LARGEST_TERM), secrets.token_hex(4))
-            note = write_session(session, self.run or "")
+            note = write_session(session, self.run or "", self.attempt)
             self.ask(lambda: self.folder.put({session.path: note}))  # noqa: B023
             self.session, self._has_lease = session, True
             self._sizes = {**self.ask(self.folder.sizes), session.path: len(note)}
@@ -197,7 +217,7 @@ class RemoteRun:
         What the newest checkpoint says counts for more than what is told: who told it may have
         ended before anything of that run had arrived.
         """
-        newest = self.newest() if run else None
+        newest = next(self.complete(), None) if run else None
         if newest is None:
             return run or there or secrets.token_hex(8)
         there = run_of(newest.marker) or there
@@ -208,6 +228,34 @@ class RemoteRun:
                 "on with.",
             )
         return run or secrets.token_hex(8)
+
+    def told_attempt(self) -> Attempt:
+        """The attempt that counts, by the registry and the last sessions; `look` comes first."""
+        sessions = [found for found in map(Session.parse, self._sizes) if found is not None]
+        for session in sorted(sessions, reverse=True)[:_NOTES]:
+            if (told := self._attempt_in(session)) is not None:
+                return max(told, self._registered)
+        return self._registered
+
+    def _attempt_in(self, session: Session) -> Attempt | None:
+        for _ in range(_MARKER_TRIES):
+            try:
+                note = self.ask(lambda: self.folder.read(session.path, LARGEST_JSON))
+            except Trouble as trouble:
+                if trouble.missing or isinstance(trouble, TooLarge):
+                    return None
+                raise
+            if read_session(note)["begun"]:  # else it may only have come damaged
+                return attempt_in_session(note)
+        return None
+
+    def announce(self, attempt: Attempt) -> None:
+        """Say which attempt counts from now on, before anything of it is there."""
+        self.attempt = attempt
+        if self.session is not None and self._has_lease:
+            note = write_session(self.session, self.run or "", attempt)
+            path = self.session.path
+            self.ask(lambda: self.folder.put({path: note}))
 
     def run_there(self) -> str | None:
         """The id of the run that is there, fit to be the name of a folder; None if none is told."""
@@ -223,6 +271,11 @@ class RemoteRun:
                 told = self.ask(lambda: self.folder.read(owner.path, LARGEST_JSON))
                 there = read_session(told)["run"] or there
         return there
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this session became the owner of the run, and does not send by hand."""
+        return self._has_lease
 
     def check_owner(self) -> None:
         """Raises Superseded if another session has begun since this one did."""
@@ -267,7 +320,8 @@ class RemoteRun:
             if found is not None:
                 entries.append(found)
         owner = self.session if self._has_lease else self.owner()
-        data = write_registry(self.run, owner, entries, self.partial())
+        attempt = max(self.attempt, self._registered)
+        data = write_registry(self.run, owner, entries, self.partial(), attempt)
         self.ask(lambda: self.folder.put({REGISTRY: data}))
 
     def _hint(self, name: Name) -> RemoteCheckpoint | None:

@@ -11,17 +11,17 @@ does so under a name of its own.
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.console import duration, megabytes, say, warn
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import read_json_object, write_json
 from pipeline.storage.writing import Trouble, backoff, remote_folder
+from pipeline.training.attempts import Attempt, attempt_of
 from pipeline.training.checkpoints import Broken, Checkpoint
+from pipeline.training.copy_notes import note_copy
 from pipeline.training.remote_lineage import accepts, descends
-from pipeline.training.remote_local import COPIED, is_last, latest_run, run_of_checkpoint
+from pipeline.training.remote_local import is_last, latest_run, run_of_checkpoint
 from pipeline.training.remote_registry import Name
 from pipeline.training.remote_retention import retain
 from pipeline.training.remote_run import RemoteRun
@@ -66,7 +66,7 @@ class Watch:
         self._remote = RemoteRun(self._folder)
         self._was_reached = False
         self._upload: Upload | None = None  # the one that is under way, or is to be tried again
-        self._there: set[tuple[str, int]] = set()  # run and step of what is at the remote
+        self._there: set[tuple[str, int, Attempt]] = set()  # what is at the remote: see `_key`
         self._broken: set[Path] = set()
         self._growing: dict[Name, int] = {}  # bytes seen of what others are sending
         self._newest: Checkpoint | None = None
@@ -144,7 +144,7 @@ class Watch:
         return not self._has_arrived(one) and one.path not in self._broken
 
     def _has_arrived(self, one: Checkpoint | None) -> bool:
-        return one is None or (run_of_checkpoint(one), one.step) in self._there
+        return one is None or _key(one) in self._there
 
     def _look(self, newest: Checkpoint | None) -> None:
         """See what is there, as one of this run, and of the same age as whoever owns it now.
@@ -161,14 +161,14 @@ class Watch:
         remote = RemoteRun(self._folder)
         follows = None if newest is None else descends(newest)
         remote.begin(run, by_hand=True, accepts=accepts(remote, follows))
+        if newest is not None:
+            remote.attempt = max(remote.attempt, attempt_of(newest.about))
         self._let_go()
         self._remote = remote
 
     def _note_complete(self, wanted: list[Checkpoint]) -> None:
-        complete = {one.step for one in self._remote.complete()}
-        self._there |= {
-            (run_of_checkpoint(one), one.step) for one in wanted if one.step in complete
-        }
+        complete = {(one.step, one.attempt) for one in self._remote.complete()}
+        self._there |= {key for one in wanted if (key := _key(one))[1:] in complete}
 
     def _is_left(self, one: Checkpoint) -> bool:
         """Whether a checkpoint is left to the owner of the run for this round."""
@@ -205,7 +205,7 @@ class Watch:
         self._confirm(upload)
         self._sent.append(one.step)
         self._bytes += upload.sent
-        self._there.add((run_of_checkpoint(one), one.step))
+        self._there.add(_key(one))
         say(
             f"Copied the checkpoint of step {one.step} to {self._folder.shown} "
             f"({megabytes(upload.sent)} sent, {duration(time.monotonic() - began)})"
@@ -240,13 +240,7 @@ class Watch:
 
     def _note(self, one: Checkpoint) -> None:
         """Remember for `pipeline status` what arrived where."""
-        path = one.path.parent / COPIED
-        before = read_json_object(path).get("step") if path.is_file() else None
-        if isinstance(before, int) and before > one.step:
-            return
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        with suppress(OSError):  # it only serves to be shown
-            write_json(path, {"step": one.step, "url": self._folder.shown, "at": at})
+        note_copy(one.path.parent, one.step, self._folder.shown)
 
     def _let_go(self) -> None:
         upload, self._upload = self._upload, None
@@ -290,3 +284,8 @@ class Watch:
         if not self._has_arrived(self._newest) and self._newest is not None:
             return f"{told}; that of step {self._newest.step} is not there yet"
         return told
+
+
+def _key(one: Checkpoint) -> tuple[str, int, Attempt]:
+    """Run, step, and which attempt at the run it is of."""
+    return run_of_checkpoint(one), one.step, attempt_of(one.about)

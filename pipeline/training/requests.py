@@ -7,11 +7,15 @@
             ...                               # save
             requests.honoured(request)        # and, if request.stops, end
 
-SIGINT (Ctrl-C) and SIGTERM (a machine that goes away) ask for the running step to be finished, a
-checkpoint, and the end; a second one ends the run at once. Where no signal can be sent, a file does
-it: SAVE or STOP in the run's directory.
+SIGINT (Ctrl-C) and SIGTERM ask for the running step to be finished, a checkpoint, and the end; a
+second one ends the run at once. SIGTERM is what the notice of a spot instance or of a preemption
+comes as: whoever rents such a machine has its notice turned into it, where the provider does not.
+SIGHUP (a terminal or an ssh session that is closed) and SIGUSR1 or SIGUSR2 (as a batch system sends
+them some time before its SIGTERM) ask for the same, as often as they come. Where no signal can be
+sent, a file does it: SAVE or STOP in the run's directory.
 """
 
+import errno
 import os
 import queue
 import signal
@@ -28,13 +32,15 @@ from pipeline.console import say, warn
 
 SAVE = "SAVE"
 STOP = "STOP"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+URGENT = (signal.SIGINT, signal.SIGTERM)  # twice they end the run at once
+_NOTICES = ("SIGHUP", "SIGUSR1", "SIGUSR2")  # where the platform has them
 SUPERVISED = "PIPELINE_SUPERVISED"  # set for a training that a supervisor has started
 STOPPING = "Stopping after this step; again to stop at once."
 
 # Whoever ends a whole group of processes signals a supervised run twice: by itself, and through
 # the supervisor, which passes on what it gets. Within so many seconds that is one request.
 _AS_ONE = 0.3
+_OUTPUTS = (1, 2)  # file descriptors
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,13 @@ def is_supervised() -> bool:
     return bool(os.environ.get(SUPERVISED))
 
 
+def listened() -> list[signal.Signals]:
+    """The signals that ask a run to save and end. A notice that this process was started to ignore,
+    as nohup does it with SIGHUP, is none."""
+    notices = [getattr(signal, name) for name in _NOTICES if hasattr(signal, name)]
+    return [*URGENT, *(one for one in notices if signal.getsignal(one) != signal.SIG_IGN)]
+
+
 class Requests:
     """Listens to signals while it is entered, and looks for files when it is polled.
 
@@ -65,7 +78,7 @@ class Requests:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._asked_by: str | None = None
-        self._asked_at = 0.0
+        self._urged_at: float | None = None  # when the first came of which a second ends it all
         self._process = 0
         self._before: dict[signal.Signals, Any] = {}
         self._ignored: set[Path] = set()
@@ -79,7 +92,7 @@ class Requests:
             self._process = os.getpid()
             self._speaker = threading.Thread(target=self._speak, name="requests", daemon=True)
             self._speaker.start()
-            for number in SIGNALS:
+            for number in listened():
                 self._before[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -136,14 +149,35 @@ class Requests:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             raise KeyboardInterrupt  # in a process forked from this one, which is not the run
+        if number not in URGENT:
+            # A shell and the system both send SIGHUP, and after a batch system's notice there comes
+            # its SIGTERM: none of that must break off the save that the first one asked for.
+            _let_go_of_dead_terminals()
         now = self._clock()
         if self._asked_by is None:
-            self._asked_by, self._asked_at = signal.Signals(number).name, now
+            self._asked_by = signal.Signals(number).name
             self._to_say.put(STOPPING)
-        elif not is_supervised() or now - self._asked_at >= _AS_ONE:
+        if number not in URGENT:
+            return
+        if self._urged_at is None:
+            self._urged_at = now
+        elif not is_supervised() or now - self._urged_at >= _AS_ONE:
             raise KeyboardInterrupt
 
     def _speak(self) -> None:
         while (text := self._to_say.get()) is not None:
             with suppress(OSError, ValueError):  # a terminal that is gone must not matter here
                 say(text)
+
+
+def _let_go_of_dead_terminals() -> None:
+    """Send into the void what would be written to a terminal that is gone: to fail at that is to
+    die of a line of news, before the run is saved."""
+    for descriptor in _OUTPUTS:
+        try:
+            os.write(descriptor, b"")
+        except OSError as error:
+            if error.errno == errno.EIO:
+                void = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(void, descriptor)
+                os.close(void)

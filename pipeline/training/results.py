@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PipelineError
 from pipeline.scoring.bits import Score, save_windows
 from pipeline.training.data import NOUNS
 from pipeline.training.evaluation import Evaluation
@@ -33,6 +34,8 @@ class TrainResult:
     summary: Summary
     points: list[Point]
     held_out: list[HeldOut]
+    checkpoints: Path | None = None  # the folder of the run's own ones
+    unsent: PipelineError | None = None  # its last one never arrived where copies are to go
 
     @property
     def documents(self) -> int:

@@ -5,15 +5,16 @@ the scaler's (float16), and the state of every source of random numbers; how far
 is in `Progress`. Tensors are in safetensors, the rest in JSON.
 """
 
-import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
+from pipeline.training.state_check import check_progress, check_state, parse
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
 STATE = "state.json"
+_TICKS = ("last_epoch", "_step_count")  # of a schedule; the rest of it are settings
 
 
 @dataclass(frozen=True)
@@ -71,32 +73,64 @@ def save_state(folder: Path, parts: Parts, progress: Progress) -> None:
 
 def load_progress(folder: Path) -> Progress:
     """How far the run had come whose state is in `folder`. Raises PipelineError."""
+    return _progress(folder, _read(folder))
+
+
+def check_saved(folder: Path) -> Progress:
+    """The same once all of state.json makes sense, so far as that is known without the model.
+    Raises PipelineError."""
+    state = _read(folder)
+    progress = _progress(folder, state)
     try:
-        return Progress(**_read(folder)["progress"])
-    except (KeyError, TypeError) as error:
+        check_state(state)
+    except ValueError as error:
+        raise PipelineError(f"{folder / STATE} makes no sense: {error}.") from error
+    return progress
+
+
+def _progress(folder: Path, state: Any) -> Progress:
+    progress: Any = state.get("progress") if isinstance(state, dict) else None
+    try:
+        check_progress(progress)
+    except ValueError as error:
         raise PipelineError(
-            f"{folder / STATE} does not say how far the run had come.",
+            f"{folder / STATE} does not say how far the run had come: {error}.",
             "Was it made by another version? --resume never starts anew.",
         ) from error
+    return Progress(**progress)
 
 
 def load_state(folder: Path, parts: Parts) -> Progress:
     """Put everything back as it was, but for the random numbers (see `load_random`).
 
+    Only what a run changes is taken: its settings are those of `parts`, whatever a file says.
+
     Raises PipelineError: the state is of another model, another optimizer, or damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     state = _read(folder)
-    try:
+    with _fitting(folder):
+        check_state(state)
         load_trained(parts.model, load_file(folder / WEIGHTS))
-        optimizer = _nested(load_file(folder / OPTIMIZER), state["optimizer"])
-        parts.optimizer.load_state_dict(optimizer)
-        parts.scheduler.load_state_dict(parts.scheduler.state_dict() | state["scheduler"])
+        _load_optimizer(parts.optimizer, load_file(folder / OPTIMIZER), state["optimizer"])
+        ticks = {name: state["scheduler"][name] for name in _TICKS}
+        parts.scheduler.load_state_dict(parts.scheduler.state_dict() | ticks)
         _take_rates(parts)
-        return Progress(**state["progress"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    return _progress(folder, state)
+
+
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong with a state that is loaded becomes one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (
+        SafetensorError, OSError, LookupError, TypeError, ValueError, ArithmeticError,
+        AttributeError, RuntimeError,
+    ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:200]
         raise PipelineError(
             f"The state in {folder} does not fit this run: {reason}",
@@ -116,18 +150,18 @@ def _take_rates(parts: Parts) -> None:
 
 
 def load_scaler(folder: Path, scaler: Any) -> None:
-    """Put the scale of a loss in float16 back."""
-    state = _read(folder)["scaler"]
-    if state is not None:
-        scaler.load_state_dict(state)
+    """Put the scale of a loss in float16 back. Raises PipelineError."""
+    state = _read(folder)
+    with _fitting(folder):
+        if state["scaler"] is not None:
+            scaler.load_state_dict(state["scaler"])
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> Any:
     try:
-        state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
+        return parse((folder / STATE).read_bytes())
     except (OSError, ValueError) as error:
         raise PipelineError(f"{folder / STATE} cannot be read: {error}.") from error
-    return state
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -178,14 +212,17 @@ def load_trained(model: Any, tensors: Mapping[str, "torch.Tensor"]) -> None:
 
 
 def _flat(state: Mapping[str, Any]) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
-    """An optimizer's state as tensors named "parameter.key", and everything else as JSON has it."""
+    """An optimizer's state as tensors named "parameter.key", and everything else as JSON has it.
+
+    bitsandbytes keeps its tensors in a dict within that, whose are named "parameter.dict.key".
+    """
     import torch
 
     tensors: dict[str, torch.Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
     for parameter, values in state["state"].items():
         numbers[str(parameter)] = {}
-        for key, value in values.items():
+        for key, value in _in_one_level(values):
             if isinstance(value, torch.Tensor):
                 tensors[f"{parameter}.{key}"] = value.detach().to("cpu", copy=True).contiguous()
             else:
@@ -193,12 +230,44 @@ def _flat(state: Mapping[str, Any]) -> tuple[dict[str, "torch.Tensor"], dict[str
     return tensors, {"state": numbers, "groups": _plain(state["param_groups"])}
 
 
-def _nested(tensors: Mapping[str, "torch.Tensor"], numbers: Mapping[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in numbers["state"].items()}
-    for name, tensor in tensors.items():
-        parameter, _, key = name.partition(".")
-        state[int(parameter)][key] = tensor
-    return {"state": state, "param_groups": numbers["groups"]}
+def _in_one_level(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{inner}", item) for inner, item in value.items())
+        else:
+            yield key, value
+
+
+def _nested(
+    tensors: Mapping[str, "torch.Tensor"], numbers: Mapping[str, Any]
+) -> dict[int, dict[str, Any]]:
+    """What `_flat` made flat: by parameter. Raises ValueError if a parameter counts no steps."""
+    flat = [(f"{number}.{key}", n) for number, kept in numbers.items() for key, n in kept.items()]
+    state: dict[int, dict[str, Any]] = {int(number): {} for number in numbers}
+    for name, value in [*flat, *tensors.items()]:
+        parameter, _, path = name.partition(".")
+        outer, _, key = path.rpartition(".")
+        kept = state[int(parameter)]
+        # Within their dict they stay what they are; outside, loading would give floats the
+        # parameter's type.
+        (kept.setdefault(outer, {}) if outer else kept)[key] = value
+    for number, kept in state.items():
+        if kept and "step" not in kept:
+            raise ValueError(f"the optimizer has no step for parameter {number}")
+    return state
+
+
+def _load_optimizer(
+    optimizer: "torch.optim.Optimizer",
+    tensors: Mapping[str, "torch.Tensor"],
+    numbers: Mapping[str, Any],
+) -> None:
+    groups = optimizer.state_dict()["param_groups"]
+    sizes, saved = ([len(group["params"]) for group in of] for of in (groups, numbers["groups"]))
+    if sizes != saved:
+        raise ValueError(f"its optimizer has groups of {saved} tensors, and this one of {sizes}")
+    state = _nested(tensors, numbers["state"])
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _plain(value: Any) -> Any:
@@ -235,18 +304,23 @@ def _random_state() -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
 
 
 def load_random(folder: Path) -> None:
-    """Put every source of random numbers back to where it was when the state was saved."""
+    """Put every source of random numbers back to where it was when the state was saved.
+
+    Raises PipelineError: what was saved is no state of theirs.
+    """
     import torch
     from numpy import random as numpy_random
     from safetensors.torch import load_file
 
-    tensors, more = load_file(folder / RANDOM), _read(folder)["random"]
-    torch.set_rng_state(tensors["torch"])
-    devices = [tensors[f"cuda.{n}"] for n in range(len(tensors)) if f"cuda.{n}" in tensors]
-    if devices and torch.cuda.device_count() == len(devices):
-        torch.cuda.set_rng_state_all(devices)
-    name, position, has_gauss, gauss = more["numpy"]
-    keys = tensors["numpy"].numpy().astype("uint32")
-    numpy_random.set_state((name, keys, position, has_gauss, gauss))
-    version, following = more["python"]
-    random.setstate((version, tuple(tensors["python"].tolist()), following))
+    state = _read(folder)
+    with _fitting(folder):
+        tensors, more = load_file(folder / RANDOM), state["random"]
+        torch.set_rng_state(tensors["torch"])
+        devices = [tensors[f"cuda.{n}"] for n in range(len(tensors)) if f"cuda.{n}" in tensors]
+        if devices and torch.cuda.device_count() == len(devices):
+            torch.cuda.set_rng_state_all(devices)
+        name, position, has_gauss, gauss = more["numpy"]
+        keys = tensors["numpy"].numpy().astype("uint32")
+        numpy_random.set_state((name, keys, position, has_gauss, gauss))
+        version, following = more["python"]
+        random.setstate((version, tuple(tensors["python"].tolist()), following))

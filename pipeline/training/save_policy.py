@@ -4,7 +4,7 @@
     saver = Saver(policy, steps=5000, started_at=0, now=clock())
     if reason := saver.due(step, clock()):
         ...
-        saver.saved(step, clock())
+        saver.saved(step, clock(), seconds)
     for old in doomed(steps, policy, best=400, last_good=step): ...
 
 Everything here is arithmetic on steps and on seconds that the caller's clock gives. Of several
@@ -20,6 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.training.checkpoints import Checkpoint
 
 SAVE_MINUTES = 15.0
+LEAST_SHARE = 50  # a save for the minutes waits for so many times the seconds that the last took
 KEEP_LAST = 2  # should the newest turn out to be broken, there is another one
 
 END, KEEP, STEPS, MINUTES = "end", "keep", "steps", "minutes"
@@ -47,7 +48,8 @@ class SavePolicy:
     """When to save and what to keep.
 
     - `save_steps`: a checkpoint every so many steps; None for none.
-    - `save_minutes`: one when the last is so old; None or 0 for none.
+    - `save_minutes`: one when the last is so old, and `LEAST_SHARE` times as old as it took, so
+      that saving costs no more than 2 % of the time; None or 0 for none.
     - `keep_last`: so many of the newest stay; at least one.
     - `keep_every`: the stages of the permanent ones, which are made whether or not anything else
       is due, and stay.
@@ -151,6 +153,7 @@ class Saver:
         self._steps = steps
         self._saved_step = started_at
         self._saved_at = now
+        self._took = 0.0
 
     def due(self, step: int, now: float) -> str | None:
         """Why there has to be a checkpoint after `step`, or None if there has not.
@@ -166,14 +169,17 @@ class Saver:
             return KEEP
         if policy.save_steps and step % policy.save_steps == 0:
             return STEPS
-        if policy.save_minutes and now - self._saved_at >= policy.save_minutes * 60:
-            return MINUTES
+        if policy.save_minutes:
+            wait = max(policy.save_minutes * 60, LEAST_SHARE * self._took)
+            return MINUTES if now - self._saved_at >= wait else None
         return None
 
-    def saved(self, step: int, now: float) -> None:
-        """The checkpoint of `step` is written, for whatever reason; the minutes begin anew."""
+    def saved(self, step: int, now: float, seconds: float = 0.0) -> None:
+        """The checkpoint of `step` is written, for whatever reason, which took so many seconds; the
+        minutes begin anew."""
         self._saved_step = step
         self._saved_at = now
+        self._took = seconds
 
 
 def doomed(

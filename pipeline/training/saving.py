@@ -2,17 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.new_tokens import TOKENIZER_FILES, Extended
-from pipeline.errors import PipelineError
 from pipeline.files import write_json
+from pipeline.tensor_files import SHARD_SIZE, Stored
 from pipeline.training.base_model import BaseModel
 from pipeline.training.configs import run_config
 from pipeline.training.settings import TrainSettings
+from pipeline.training.whole_weights import check_finite, write_rounded
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 BASE_CHANGES = "base_changes.json"
 GENERATION_CONFIG = "generation_config.json"
 HUB = "Hugging Face Hub"
-SHARD_SIZE = "4GB"
 
 
 def save_trained(
@@ -31,18 +31,20 @@ def save_trained(
     settings: TrainSettings,
     folder: Path,
     extended: Extended | None = None,
+    stored: Mapping[str, Stored] | None = None,
 ) -> None:
     """Write what was trained into `folder`, as safetensors, with the tokenizer's own files.
 
     An adapter can be loaded by PEFT. What it needs of its base to be other than the base's files
     say is in `base_changes.json`: keys of config.json, and `extra_tokens` in the order of their
-    ids. A whole model is stored in 16 bits.
+    ids. A whole model is stored in 16 bits. Where it has no data, these are the `stored` tensors,
+    one after the other.
 
     Raises PipelineError: weights are not finite numbers in 16 bits.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if settings.trains_everything:
-        _save_model(model, base, settings, folder)
+        _save_model(model, base, settings, folder, stored)
     else:
         _save_adapter(model, base, folder)
         _save_changes(base, settings, extended, folder)
@@ -57,9 +59,11 @@ def save_trained(
 
 
 def _save_adapter(model: Any, base: BaseModel, folder: Path) -> None:
+    is_public = base.source == HUB
     for peft_config in model.peft_config.values():
-        peft_config.base_model_name_or_path = str(base.path)
-        peft_config.revision = base.revision if base.source == HUB else None
+        # A path into the Hub's cache would mean nothing on another machine.
+        peft_config.base_model_name_or_path = base.name if is_public else str(base.path)
+        peft_config.revision = base.revision if is_public else None
     model.save_pretrained(folder, save_embedding_layers=False)
     # PEFT writes sets, in an order that differs from run to run.
     config_path = folder / ADAPTER_CONFIG
@@ -81,17 +85,27 @@ def _save_changes(
         write_json(folder / BASE_CHANGES, changes)
 
 
-def _save_model(model: Any, base: BaseModel, settings: TrainSettings, folder: Path) -> None:
+def _save_model(
+    model: Any,
+    base: BaseModel,
+    settings: TrainSettings,
+    folder: Path,
+    stored: Mapping[str, Stored] | None,
+) -> None:
     from transformers import GenerationConfig
 
     wanted, _ = run_config(settings, base.path)
-    original = model.generation_config
+    original, dtype = model.generation_config, stored_dtype(base, settings)
     # Many published generation configs fail the library's own check when they are saved, so the
     # base's file is copied instead.
     try:
-        with _cache_of(wanted, model.config), _rounded(model, stored_dtype(base, settings)):
+        with _cache_of(wanted, model.config):
             model.generation_config = GenerationConfig.from_model_config(model.config)
-            model.save_pretrained(folder, max_shard_size=SHARD_SIZE)
+            if stored is not None:
+                write_rounded(model, stored, folder, dtype, SHARD_SIZE)
+            else:
+                with _rounded(model, dtype):
+                    model.save_pretrained(folder, max_shard_size=SHARD_SIZE)
     finally:
         model.generation_config = original
     published = base.path / GENERATION_CONFIG
@@ -142,11 +156,7 @@ def _rounded(model: Any, dtype: "torch.dtype") -> Iterator[None]:
             if parameter not in exact:
                 continue
             parameter.data = exact[parameter].to(dtype)
-            if not parameter.data.isfinite().all():
-                raise PipelineError(
-                    f"The weights of {name} are not finite numbers in {dtype}.",
-                    "Train again with a lower learning rate.",
-                )
+            check_finite(parameter.data, name)
         yield
     finally:
         for parameter, data in exact.items():

@@ -80,6 +80,7 @@ class TrainSettings:
     decay: float = 0.2
     optimizer: str = "adamw"
     weight_decay: float = 0.0
+    beta1: float = 0.9
     beta2: float = 0.95
     max_grad_norm: float = 1.0
     # "even": as much of each text, as far as it goes; "random": from all alike; "auto": even where
@@ -195,7 +196,7 @@ class TrainSettings:
         for name in ("warmup", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{_option(name)} must not be negative: {getattr(self, name)}.")
-        for name in ("dropout", "decay", "beta2"):
+        for name in ("dropout", "decay", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(
                     f"{_option(name)} must be from 0 to below 1, not {getattr(self, name)}."

@@ -21,7 +21,7 @@ from types import FrameType
 
 from pipeline.console import fail, warn
 from pipeline.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
-from pipeline.training.requests import SUPERVISED
+from pipeline.training.requests import SUPERVISED, listened
 
 MOST_FAILURES = 5
 FIRST_PAUSE = 10.0  # seconds
@@ -264,10 +264,7 @@ def _passed_on() -> Iterator[_Passing]:
     if threading.current_thread() is not threading.main_thread():
         yield passing
         return
-    wanted = [signal.SIGINT, signal.SIGTERM]
-    if os.name == "posix" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not under nohup
-        wanted.append(signal.SIGHUP)
-    before = {number: signal.signal(number, passing.on_signal) for number in wanted}
+    before = {number: signal.signal(number, passing.on_signal) for number in listened()}
     try:
         yield passing
     finally:

@@ -7,7 +7,7 @@ work itself in `loop`.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +18,12 @@ from pipeline.console import say
 from pipeline.corpus.new_tokens import extend_tokenizer
 from pipeline.corpus.token_cache import load_tokenizer
 from pipeline.corpus.tokens import tokenizer_fingerprint
-from pipeline.errors import Stopped
+from pipeline.errors import PipelineError, Stopped
 from pipeline.files import fingerprint, sha256_file
 from pipeline.scoring.bits import HasText
 from pipeline.training import checkpoints, leftovers
 from pipeline.training.adapters import without_rows
-from pipeline.training.base_model import BaseModel
+from pipeline.training.base_model import BaseModel, fetch_weights
 from pipeline.training.batches import check_isolation
 from pipeline.training.best import Best
 from pipeline.training.chats import prompt_ids
@@ -77,6 +77,7 @@ def train(
     publisher: BestPublisher | None = None,
     sha256: Callable[[Path], str] = sha256_file,
     series: Series | None = None,
+    command: Sequence[str] = (),
 ) -> TrainResult:
     """Train an adapter for `base`, or all of it, and measure what it brought.
 
@@ -88,14 +89,18 @@ def train(
     Args:
         train_documents: documents, or records as samples; all of one kind.
         validation_documents: the same, held out.
+        base: the weights of one from the Hub may still be there: they are fetched when everything
+            else is checked.
         tokens_dir: a folder for the tokenized data, which is found there the next time.
         jobs: processes that tokenize.
         checkpoints_dir: where checkpoints of this run, and of others, are; None for none.
         resume, allow_changed: see `RunCheckpoints.find`.
-        sync_to: where copies of the checkpoints go, and come from: a URL.
+        sync_to: where copies of the checkpoints go, and come from: a URL. What was trained is
+            there even if the last of them never arrives: `unsent` of the result says so then.
         publisher: gets the best weights so far, each time.
         sha256: the hash of a file of the base model, which may be known already.
         series: which document is in which segment; they are trained one after the other.
+        command: what goes on with the run, for `pipeline status`; see `command_line`.
 
     Raises:
         Stopped: on request, or at the end of a round; the run is saved.
@@ -119,7 +124,7 @@ def train(
         if checkpoints_dir:
             saves = RunCheckpoints.of(
                 checkpoints_dir, _identity(run, sha256), settings, run.length.steps,
-                sequences=len(run.order), segments=run.segments,
+                sequences=len(run.order), segments=run.segments, command=command,
             )  # fmt: skip
             if sync_to is not None:
                 policy = settings.save_policy()
@@ -140,6 +145,8 @@ def train(
             there = sum(1 for _ in checkpoints.whole(saves.folder, hashes=False))
             kept = max(1, most_kept(settings.save_policy(), run.length.steps) - there)
         check_disk(settings, base.path, output_dir, checkpoints=kept)
+        if settings.from_scratch is None:  # an hour's download: all that can be refused, was
+            fetch_weights(base)
         try:
             result = _train(run, output_dir, saves, publisher)
         except BaseException as error:
@@ -153,7 +160,12 @@ def train(
                             publisher.stop(STOP_SECONDS)
             raise
         if saves:
-            saves.finish(END_SECONDS)
+            # No remote is to take away what was trained.
+            try:
+                saves.finish(END_SECONDS)
+            except PipelineError as error:
+                result = replace(result, unsent=error)
+            result = replace(result, checkpoints=saves.folder)
             if text := leftovers.told(saves.root, saves.run):
                 say(text)
         return result

@@ -23,7 +23,7 @@ def content(text: str) -> Callable[[Path], object]:
 
     def files(folder: Path) -> None:
         (folder / "model.safetensors").write_text(text * 1000)
-        (folder / "state.json").write_text(text)
+        (folder / "notes.json").write_text(text)
 
     return files
 
@@ -40,7 +40,7 @@ def test_a_checkpoint_has_what_was_written_and_says_so(folder: Path) -> None:
     assert found is not None
     assert (found.step, found.about, found.name) == (30, {"run": "a"}, "step-00000030")
     assert found.size == sum(f.stat().st_size for f in found.path.iterdir() if f.name != COMPLETE)
-    assert (found.path / "state.json").read_text() == "at 30"
+    assert (found.path / "notes.json").read_text() == "at 30"
     assert [one.step for one in whole(folder)] == [30, 20, 10]
     assert sorted(entry.name for entry in folder.iterdir()) == [
         "step-00000010", "step-00000020", "step-00000030"
@@ -66,7 +66,7 @@ def test_the_same_step_again_replaces_it(folder: Path) -> None:
     write(folder, 30, content("anew"), {"run": "b"})
     found = newest(folder)
     assert found is not None and found.about == {"run": "b"}
-    assert (found.path / "state.json").read_text() == "anew"
+    assert (found.path / "notes.json").read_text() == "anew"
     assert len(list(folder.iterdir())) == 3
 
 
@@ -83,7 +83,7 @@ def flip(path: Path) -> None:
 
 
 def lose(path: Path) -> None:
-    (path / "state.json").unlink()
+    (path / "notes.json").unlink()
 
 
 def add(path: Path) -> None:
@@ -92,8 +92,8 @@ def add(path: Path) -> None:
 
 def link_out(path: Path) -> None:
     target = path.parent.parent / "elsewhere"
-    (path / "state.json").replace(target)
-    (path / "state.json").symlink_to(target)
+    (path / "notes.json").replace(target)
+    (path / "notes.json").symlink_to(target)
 
 
 def forget(path: Path) -> None:
@@ -110,20 +110,29 @@ def rename(path: Path) -> None:
 
 def hostile(path: Path) -> None:
     record = json.loads((path / COMPLETE).read_text())
-    record["files"]["../../escape"] = record["files"]["state.json"]
+    record["files"]["../../escape"] = record["files"]["notes.json"]
     (path / COMPLETE).write_text(json.dumps(record))
+
+
+def say(path: Path, **what: Any) -> None:
+    record = json.loads((path / COMPLETE).read_text())
+    (path / COMPLETE).write_text(json.dumps(record | what))
 
 
 DAMAGES = [
     (cut, r"model\.safetensors has 4,999 bytes and not 5,000"),
     (flip, r"model\.safetensors is not as it was written"),
-    (lose, r"state\.json is missing"),
+    (lose, r"notes\.json is missing"),
     (add, r"extra\.bin does not belong to it"),
-    (link_out, r"state\.json is missing"),
+    (link_out, r"notes\.json is missing"),
     (forget, r"COMPLETE\.json is missing"),
     (garble, r"COMPLETE\.json cannot be read"),
     (rename, r"COMPLETE\.json is of step 30"),
     (hostile, r"is no file of a checkpoint"),
+    (lambda path: say(path, step=30.0), r"COMPLETE\.json is of step 30\.0"),
+    (lambda path: say(path, about={"versions": [1]}), r"makes no sense: versions is no object"),
+    (lambda path: say(path, about={"steps": "six"}), r"makes no sense: steps is no number"),
+    (lambda path: say(path, about={"run": 1}), r"makes no sense: run is no text"),
 ]
 
 
@@ -164,7 +173,7 @@ def test_a_write_that_fails_leaves_the_others_and_nothing_of_its_own(folder: Pat
     assert sorted(entry.name for entry in folder.iterdir())[-1] == "step-00000030"
     assert len(list(folder.iterdir())) == 3
     found = newest(folder)
-    assert found is not None and (found.path / "state.json").read_text() == "at 30"
+    assert found is not None and (found.path / "notes.json").read_text() == "at 30"
 
 
 def test_a_checkpoint_that_is_removed_is_gone_whole(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.training import checkpoints, leftovers
+from pipeline.training import attempts, checkpoints, leftovers
 from pipeline.training.checkpointing import ASIDE, GIVEN_UP
 from pipeline.training.leftovers import told
 
@@ -22,6 +22,8 @@ def root(tmp_path: Path) -> Path:
     (root / "gone" / GIVEN_UP).touch()
     checkpoints.write(root / "mine", 5, lambda path: (path / "a").write_bytes(bytes(500)), {})
     checkpoints.set_aside(root / "mine" / "step-00000005")
+    checkpoints.write(root / "mine", 8, lambda path: (path / "a").write_bytes(bytes(500)), {})
+    attempts.set_aside(root / "mine" / "step-00000008")
     return root
 
 
@@ -32,6 +34,7 @@ def test_what_no_run_needs_is_found_and_runs_that_can_be_gone_on_with_are_not(ro
     assert found == {
         "done": "finished", "gone": "given up", f"{ASIDE}1-x": "set aside",
         "mine/broken-step-00000005": "broken",
+        "mine/set-aside-step-00000008": "whole, set aside",
     }  # fmt: skip
     assert all(one.size > 500 for one in leftovers.leftovers(root, "mine"))
     assert leftovers.leftovers(root / "nowhere", "mine") == []
@@ -45,7 +48,7 @@ def test_it_is_told_with_the_command_that_deletes_it_where_that_brings_much(
     text = told(root, "mine")
     assert text is not None and "finished" in text and str(root) in text
     command = shlex.split(text.partition("with them: ")[2])
-    assert command[:2] == ["rm", "-r"] and len(command) == 6
+    assert command[:2] == ["rm", "-r"] and len(command) == 7
     assert {Path(word).name for word in command[2:]} == {
-        "done", "gone", f"{ASIDE}1-x", "broken-step-00000005"
+        "done", "gone", f"{ASIDE}1-x", "broken-step-00000005", "set-aside-step-00000008"
     }  # fmt: skip

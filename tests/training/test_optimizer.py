@@ -111,10 +111,10 @@ def test_b_factors_can_learn_faster() -> None:
 
 
 def test_the_settings_reach_the_optimizer() -> None:
-    settings = TrainSettings(learning_rate=3e-4, beta2=0.95, weight_decay=0.1)
+    settings = TrainSettings(learning_rate=3e-4, beta1=0.8, beta2=0.99, weight_decay=0.1)
     optimizer = make_optimizer(llama(), settings)
     assert isinstance(optimizer, torch.optim.AdamW)
-    assert optimizer.defaults["betas"] == (0.9, 0.95)
+    assert optimizer.defaults["betas"] == (0.8, 0.99)
     assert optimizer.defaults["eps"] == 1e-8
     assert {group["lr"] for group in optimizer.param_groups} == {3e-4}
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}

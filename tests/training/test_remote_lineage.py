@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +146,11 @@ def test_a_copy_that_says_anything_as_its_run_is_not_gone_on_with(
     told: object, url: str, tmp_path: Path
 ) -> None:
     found = make(tmp_path, ONE, 3, identity(A))
-    hostile = replace(found, about={**found.about, "identity": told})
-    sent(url, ONE, _with_state(tmp_path / "x", hostile, lambda path: path.write_bytes(b"{}")))
+    marker = found.path / checkpoints.COMPLETE
+    said = json.loads(marker.read_bytes())
+    said["about"]["identity"] = told
+    marker.write_text(json.dumps(said))
+    sent(url, ONE, found)
     with pytest.raises(UsageError, match="another run"):
         copies(url, TWO, identity(A, B)).__enter__()
 

@@ -19,6 +19,7 @@ from pipeline.training.requests import (
     Request,
     Requests,
     is_supervised,
+    listened,
 )
 
 RUN = """
@@ -77,7 +78,7 @@ def training(folder: Path, seconds: float, **env: str) -> Iterator[Training]:
             process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_the_step_end_is_announced_once_and_leaves_the_handlers_as_they_were(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -90,7 +91,7 @@ def test_a_signal_lets_the_step_end_is_announced_once_and_leaves_the_handlers_as
         code = run.process.wait(10)
         said = run.said()
     assert said.count(STOPPING) == 1
-    assert code == -number, "SIGTERM kills, SIGINT raises KeyboardInterrupt, which kills as well"
+    assert code == -number, "they kill, SIGINT by KeyboardInterrupt, which kills as well"
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
@@ -104,6 +105,66 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, second: signal.Signals) -
         run.process.wait(10)
         said = run.said()
     assert "KeyboardInterrupt" in said and STOPPING not in said
+
+
+def test_notices_come_as_often_as_they_like_and_the_sigterm_after_them_breaks_nothing_off(
+    tmp_path: Path,
+) -> None:
+    before = [signal.getsignal(number) for number in listened()]
+    with Requests() as requests:
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert requests.poll(tmp_path) == Request(STOP, "SIGHUP")
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert [signal.getsignal(number) for number in listened()] == before
+
+
+def test_under_nohup_a_closed_terminal_is_none_of_the_runs_business(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with training(tmp_path, 0.05) as run:
+            run.until("step 1")
+            run.process.send_signal(signal.SIGHUP)
+            assert run.line() == "step 2"
+            assert run.line() == "step 3"
+            (tmp_path / STOP).touch()
+            run.until("STOP the file STOP after")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+ON_A_TERMINAL = """
+import sys, time
+from pathlib import Path
+from pipeline.console import say
+from pipeline.training.requests import Requests
+with Requests() as requests:
+    say("step 1")
+    while not (request := requests.poll(Path("nowhere"))):
+        time.sleep(0.01)
+    say("Saved.")
+    print("Saved.", flush=True)
+    Path(sys.argv[1]).write_text(request.why)
+"""
+
+
+def test_a_run_whose_terminal_is_closed_saves_though_nobody_reads_what_it_says(
+    tmp_path: Path,
+) -> None:
+    import pty
+
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(
+            sys.executable, [sys.executable, "-c", ON_A_TERMINAL, str(tmp_path / "saved")]
+        )  # pragma: no cover
+    assert b"step 1" in os.read(terminal, 1000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert (tmp_path / "saved").read_text() == "SIGHUP"
 
 
 def test_one_signal_sent_by_two_is_one_request_under_a_supervisor(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from pipeline.errors import PipelineError, Stopped, UsageError
 from pipeline.scoring import bits
 from pipeline.training import checkpoints, evaluation
 from pipeline.training.base_model import BaseModel
+from pipeline.training.batches import Sequences
 from pipeline.training.checkpointing import GIVEN_UP
 from pipeline.training.metrics import read_held_out, read_metrics
-from pipeline.training.requests import STOP
+from pipeline.training.requests import SAVE, STOP
 from pipeline.training.trainer import TrainResult, TrainSettings, train
 from tests.tiny_models import documents, tiny_llama
 
@@ -83,6 +85,49 @@ def test_what_is_asked_of_by_a_file_is_saved_and_stopped(
     assert not (tmp_path / STOP).exists()
     run(base, tmp_path, SETTINGS)
     assert outcome(tmp_path) == straight
+
+
+def test_a_session_that_goes_on_reads_no_sequence_of_an_earlier_one(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    sequences = Sequences.__call__
+
+    def noted(self: Sequences, batch: dict[str, list[int]]) -> dict[str, Any]:
+        read.extend(batch["index"])
+        return sequences(self, batch)
+
+    monkeypatch.setattr(Sequences, "__call__", noted)
+    settings = dataclasses.replace(SETTINGS, eval_every=0)
+    with pytest.raises(Stopped, match="after step 8 of 23"):
+        run(base, tmp_path, dataclasses.replace(settings, steps_per_round=8))
+    # TRL looks at the first of those it is given; and a loader may read ahead of what is trained.
+    first = read[1:][: 8 * SETTINGS.sequences_per_step]
+    read.clear()
+    result = run(base, tmp_path, settings)
+    rest = read[1:]
+    assert len(rest) == 2 * result.sequences - len(first), "the rest of two epochs, and no more"
+    assert set(Counter(first + rest).values()) == {2}
+
+
+def test_a_path_to_an_older_checkpoint_goes_on_from_there_and_what_is_newer_is_kept(
+    base: BaseModel, tmp_path: Path, straight: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.joinpath(SAVE).touch()
+    settings = dataclasses.replace(SETTINGS, steps_per_round=6, save_steps=2, keep_last=4)
+    with pytest.raises(Stopped, match="after step 6 of"):
+        run(base, tmp_path, settings)
+    assert f"Saved step 1 of 23 (the file {SAVE})" in capfd.readouterr().err, "and training went on"
+    assert not tmp_path.joinpath(SAVE).exists()
+    older = newest_of(tmp_path, 2)
+    with pytest.raises(Stopped, match="after step 3 of"):
+        run(base, tmp_path, dataclasses.replace(settings, steps_per_round=1), resume=str(older))
+    said = capfd.readouterr().err
+    assert "set-aside-step-00000006/step-00000006" in said and "broken" not in said
+    run(base, tmp_path, SETTINGS)
+    assert "Going on from step 3 of 23" in capfd.readouterr().err, "and not from the 6th"
+    assert outcome(tmp_path) == straight
+    checkpoints.verify(older.parent / "set-aside-step-00000006" / "step-00000006")
 
 
 def test_a_broken_checkpoint_costs_only_the_steps_since_the_one_before(

@@ -129,6 +129,46 @@ def test_a_save_of_any_kind_begins_the_minutes_anew() -> None:
     assert saver.due(3, 181.0) == MINUTES
 
 
+def test_a_save_that_takes_long_makes_the_minutes_longer_so_that_saving_costs_2_percent() -> None:
+    saver = Saver(SavePolicy(), 10_000, 0, now=0.0)
+    assert saver.due(1, 900.0) == MINUTES
+    saver.saved(1, 960.0, seconds=60.0)
+    assert saver.due(2, 960.0 + 2999.0) is None
+    assert saver.due(3, 960.0 + 3000.0) == MINUTES
+    saver.saved(3, 3961.0, seconds=1.0)  # and the one after it shorter again
+    assert saver.due(4, 3961.0 + 899.0) is None
+    assert saver.due(5, 3961.0 + 900.0) == MINUTES
+
+
+@given(
+    took=st.lists(st.floats(0, 50), min_size=2, max_size=8),
+    step=st.floats(5, 500),
+    minutes=st.floats(0.01, 30),
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_saves_take_those_for_the_minutes_cost_2_percent_of_the_training_at_most(
+    took: list[float], step: float, minutes: float
+) -> None:
+    saver = Saver(SavePolicy(None, minutes), 10**9, 0, 0.0)
+    number, now, trained, saving = 0, 0.0, 0.0, 0.0
+    for seconds in took:
+        reason = None
+        while not reason:
+            number, now, trained = number + 1, now + step, trained + step
+            reason = saver.due(number, now)
+        assert reason == MINUTES
+        assert saving <= 0.02 * trained + 1e-6
+        now += seconds
+        saving += seconds
+        saver.saved(number, now, seconds)
+
+
+def test_steps_that_were_asked_for_are_saved_however_long_that_takes() -> None:
+    saver = Saver(SavePolicy(save_steps=1), 10, 0, now=0.0)
+    saver.saved(1, 100.0, seconds=100.0)
+    assert saver.due(2, 101.0) == STEPS
+
+
 def test_a_permanent_checkpoint_is_made_though_nothing_else_is_due() -> None:
     policy = make_policy(save_minutes=0, keep_every="2:until=4,5")
     assert saves(policy, 12, seconds=1) == {2: KEEP, 4: KEEP, 5: KEEP, 10: KEEP, 12: END}
@@ -245,7 +285,7 @@ def test_for_any_set_of_checkpoints_the_last_good_the_best_and_the_newest_are_ne
 def test_another_runs_checkpoints_are_neither_counted_nor_deleted(tmp_path: Path) -> None:
     def write(step: int, run: str) -> Checkpoint:
         return checkpoints.write(
-            tmp_path, step, lambda folder: (folder / "state.json").write_text("{}"), {"run": run}
+            tmp_path, step, lambda folder: (folder / "notes.json").write_text("{}"), {"run": run}
         )
 
     for step in (5, 15, 45):

@@ -111,17 +111,17 @@ def test_the_adapters_weights_are_float32_and_the_same_in_every_run(
     assert config["base_model_name_or_path"] == str(base.path)
 
 
-def test_the_revision_of_a_base_from_the_hub_is_kept_and_no_other(
+def test_a_base_from_the_hub_is_named_with_its_revision_and_another_by_its_place(
     base: BaseModel, tmp_path: Path
 ) -> None:
-    def revision_of(source: str) -> str | None:
-        known = dataclasses.replace(base, source=source, revision="4a1f")
+    def named_for(source: str) -> tuple[str, str | None]:
+        known = dataclasses.replace(base, name="ada/base", source=source, revision="4a1f")
         train_and_save(known, tmp_path)
         config = json.loads((tmp_path / "adapter_config.json").read_text("utf-8"))
-        return config["revision"]
+        return config["base_model_name_or_path"], config["revision"]
 
-    assert revision_of("Hugging Face Hub") == "4a1f"
-    assert revision_of("a.gguf, dequantized") is None
+    assert named_for("Hugging Face Hub") == ("ada/base", "4a1f"), "and no folder of this disk"
+    assert named_for("a.gguf, dequantized") == (str(base.path), None)
 
 
 def test_the_tokenizer_is_the_bases_file_for_file(base: BaseModel, tmp_path: Path) -> None:

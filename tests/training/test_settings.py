@@ -53,6 +53,7 @@ def test_the_defaults_make_sense() -> None:
         ("decay", 1.0),
         ("optimizer", "sgd"),
         ("weight_decay", -1.0),
+        ("beta1", -0.1),
         ("beta2", 1.0),
         ("max_grad_norm", 0.0),
         ("seed", -1),

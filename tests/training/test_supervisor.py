@@ -248,7 +248,7 @@ def supervising(child: str) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_is_passed_on_and_the_child_that_saved_is_not_started_again(
     number: signal.Signals,
 ) -> None:
