@@ -164,7 +164,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             raise PipelineError(
                 f"{path}:{number} is not UTF-8 text.", "Save the file as UTF-8."
             ) from error
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise PipelineError(f"{path}:{number} is not a JSON object.")

@@ -5,10 +5,13 @@ import statistics
 from collections import deque
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_jsonl
+
+Row = TypeVar("Row", "Point", "HeldOut")
+AWAY = "Go on with another checkpoint: --resume PATH."
 
 HELD_OUT = "held_out"  # the key of an evaluation's line
 
@@ -52,23 +55,36 @@ class HeldOut:
 def read_metrics(path: Path) -> list[Point]:
     """The training points of a metrics.jsonl.
 
-    Raises PipelineError, naming file and line, for a line that is not a JSON object.
+    Raises PipelineError, naming the file, for what is no such file; it may come from a remote.
     """
     known = {field.name for field in fields(Point)}
-    return [
-        Point(**{name: value for name, value in row.items() if name in known})
-        for row in read_jsonl(path)
-        if "loss" in row
-    ]
+    rows = [row for row in read_jsonl(path) if "loss" in row]
+    return [_made(Point, path, {k: v for k, v in row.items() if k in known}) for row in rows]
 
 
 def read_held_out(path: Path) -> list[HeldOut]:
     """The evaluations of a metrics.jsonl, in their order. Raises as `read_metrics` does."""
-    return [
-        HeldOut(row["step"], row[HELD_OUT]["loss"], row[HELD_OUT]["bits_per_byte"])
-        for row in read_jsonl(path)
-        if HELD_OUT in row
-    ]
+    known = ("loss", "bits_per_byte")
+    found = []
+    for row in read_jsonl(path):
+        if HELD_OUT in row:
+            score = row[HELD_OUT] if isinstance(row[HELD_OUT], dict) else {}
+            values = {name: score[name] for name in known if name in score}
+            found.append(_made(HeldOut, path, {"step": row.get("step"), **values}))
+    return found
+
+
+def _made(kind: type[Row], path: Path, values: dict[str, Any]) -> Row:
+    """A row as what it is; its values must be numbers."""
+    optional = {field.name for field in fields(kind) if field.default is None}
+    for name, value in values.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number and not (value is None and name in optional):
+            raise PipelineError(f"{path} is damaged: it has a {name} that is no number.", AWAY)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise PipelineError(f"{path} is damaged: a row of it is incomplete.", AWAY) from error
 
 
 def check_finite(name: str, value: float, step: int, last_good: str | None = None) -> None:

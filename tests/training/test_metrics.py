@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,38 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "held_out"\n')
     with pytest.raises(PipelineError, match=r"metrics\.jsonl:1 is not a JSON object"):
+        read_metrics(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(["step", "loss", "memory", "held_out", "loss of held_out"]), JSON)
+def test_rows_that_hold_anything_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: object
+) -> None:
+    row: dict[str, Any] = {
+        "step": 1, "loss": 2.0, "learning_rate": 0.1, "tokens": 8, "seconds": 1.0,
+        "tokens_per_second": 8.0, "memory": 5, "held_out": {"loss": 2.0, "bits_per_byte": 1.0},
+    }  # fmt: skip
+    (row if " of " not in name else row["held_out"])[name.split(" ")[0]] = value
+    path = tmp_path_factory.mktemp("odd") / "metrics.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    for read in (read_metrics, read_held_out):
+        try:
+            assert all(math.isfinite(each.step) or each.step for each in read(path))
+        except PipelineError as error:
+            assert str(path) in error.message
+
+
+def test_a_row_nested_as_deep_as_nobody_writes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"loss": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(PipelineError, match="not a JSON object"):
         read_metrics(path)
 
 
