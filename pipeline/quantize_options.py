@@ -66,9 +66,9 @@ Checkpoint = Annotated[
 ProofMode = Annotated[
     str | None,
     Option(
-        help="full: ask adapter, merged model and GGUFs on all held-out text. quick: a thousand"
-        " tokens of it, and the merged model is not compared with the adapter. none: the model"
-        " card will say so. Default: full, or quick where full would take over five minutes.",
+        help="full: ask adapter, merged model and GGUFs on all held-out text. quick: on a"
+        " thousand tokens of it. none: the model card will say so. Default: full, or quick where"
+        " full would take over five minutes.",
         rich_help_panel=PROOF,
     ),
 ]

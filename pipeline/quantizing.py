@@ -19,6 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.export import gguf
 from pipeline.export.about import about
 from pipeline.export.as_adapter import as_adapter, check_as_adapter
+from pipeline.export.converter_configs import check_config
 from pipeline.export.finished import ADAPTER, PROOF, Finished
 from pipeline.export.merge import merge_adapter
 from pipeline.export.modelfile import end_tokens
@@ -166,6 +167,7 @@ def _task(
     if wish.merge_base:
         original = resolve_base_model(wish.merge_base, run.workspace.cache / "base")
     evaluation, windows = evaluation_of(taken, run.workspace)
+    check_config(original.path)
     if wish.as_adapter:
         check_as_adapter(taken.base.path, taken.folder)
     task = Task(run, wish, finished, needed, taken, original, evaluation, windows, scratch)

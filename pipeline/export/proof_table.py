@@ -24,10 +24,13 @@ def proof_table(proof: Mapping[str, Any]) -> dict[str, Any]:
             "bits_per_byte_difference": float(bits or 0) - float(reference or 0) if known else None,
         }
 
+    adapter = trained("adapter")
+    if bits := proof.get("trained", {}).get("bits_per_byte"):  # of a part of the text
+        adapter = {"bits_per_byte": bits, "bits_per_byte_difference": bits - float(reference or 0)}
     rows = {
         "base": {"bytes": sizes.get("base"), **trained("base")},
         "adapter": {
-            "bytes": sizes.get("adapter"), **trained("adapter"),
+            "bytes": sizes.get("adapter"), **adapter,
             **{key: compared.get(key) for key in ("kl", "top1")},
         },
         "merged": {"bytes": sizes.get("merged"), "bits_per_byte": reference},

@@ -125,15 +125,23 @@ def make_app(request: Request) -> Any:
         hosts = ["localhost", request["host"]]
         kept.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=hosts))
     app.user_middleware = kept
+    if sampling["repeat_last_n"] < 0:  # as far back as there is anything
+        loaded = _loaded()
+        loaded.last_n_tokens_size = loaded.n_ctx()
     return app
+
+
+def _loaded() -> Any:
+    """The model that the application serves."""
+    from llama_cpp.server import app as server
+
+    proxy: Any = server._llama_proxy
+    return proxy()
 
 
 def about_model() -> dict[str, Any]:
     """What the parent wants to know of the model that was loaded."""
-    from llama_cpp.server import app as server
-
-    proxy: Any = server._llama_proxy
-    model = proxy()
+    model = _loaded()
     vocabulary = llama_cpp.llama_model_get_vocab(model.model)
     ends = [
         token for token in range(model.n_vocab())

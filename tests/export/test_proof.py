@@ -226,20 +226,67 @@ def test_without_the_memory_the_16_bit_gguf_stands_in_and_training_is_the_measur
         proof.check_file(plain_gguf, "bf16", log)
 
 
-def test_a_quick_proof_does_not_load_the_adapter(
-    subject: Subject, merged: Path, plain_gguf: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def part(subject: Subject) -> Subject:
+    """A part of the held-out text, as a quick proof takes it."""
+    return with_few_texts(replace(subject, sample=subject.sample.with_tokens(50), whole=False))
+
+
+def test_a_quick_proof_scores_the_adapter_on_its_part_of_the_text(
+    part: Subject, base: Path, adapter: Path, merged: Path, plain_gguf: Path, tmp_path: Path
 ) -> None:
-    short = subject.shortened()
-    assert short.whole, "there are fewer than a thousand tokens"
+    proof = Proof(part, Bounds(), tmp_path / "logits", tmp_path / "proof.json", "quick")
+    log = tmp_path / "log"
+    proof.take_models(loader(base, adapter), loader(merged), 10**7, plain_gguf, log)
+    report = {"evaluation": part.evaluation} | proof.as_dict()
+    assert report["proven"] and "Merging changed 0.000" in proof_line(report)
+    of_adapter, of_merged = proof_table(report)["rows"][1:3]
+    bits = [float(row["bits per byte"]) for row in (of_adapter, of_merged)]
+    assert bits[0] == pytest.approx(bits[1], abs=0.01)
+    assert "-" not in (of_adapter["KL"], of_adapter["to merged"])
 
-    def never(wide: bool) -> Any:
-        raise AssertionError("not in a quick proof")
 
-    proof = Proof(short, Bounds(), tmp_path / "logits", tmp_path / "proof.json", "quick")
-    proof.take_models(never, loader(merged), 10**7, plain_gguf, tmp_path / "log")
-    report = {"evaluation": subject.evaluation} | proof.as_dict()
-    assert "not compared: a quick proof" in proof_line(report)
-    assert proof_table(report)["rows"][1]["KL"] == "-"
+def test_a_quick_proof_finds_a_merge_that_left_something_out(
+    part: Subject, base: Path, adapter: Path, plain_gguf: Path, tmp_path: Path
+) -> None:
+    proof = Proof(part, Bounds(), tmp_path / "logits", tmp_path / "proof.json", "quick")
+    with pytest.raises(PipelineError, match=r"merged model is not .*nats per token"):
+        proof.take_models(loader(base, adapter), loader(base), 10**7, plain_gguf, tmp_path / "log")
+
+
+@pytest.mark.parametrize("scored", [None, 9.0])
+def test_what_was_never_compared_with_training_is_not_proven(
+    part: Subject, plain_gguf: Path, tmp_path: Path, scored: float | None
+) -> None:
+    """A checkpoint of a step that was not scored, or a part of the text, without the memory."""
+    evaluation = part.evaluation | {"bits_per_byte": {"base": 9.0, "adapter": scored}}
+    some = replace(part, evaluation=evaluation, whole=scored is None)
+    proof = Proof(some, Bounds(), tmp_path / "logits", tmp_path / "proof.json", "quick")
+    proof._take_plain(plain_gguf, tmp_path / "log")
+    proof.check_file(plain_gguf, "bf16", tmp_path / "log")
+    report = {"evaluation": evaluation} | proof.as_dict()
+    assert not report["proven"]
+    assert "Nothing is proven: merged and trained model were not compared" in proof_line(report)
+
+
+def test_a_model_of_texts_that_no_longer_ends_is_found(
+    subject: Subject, plain_gguf: Path, damaged: Path, tmp_path: Path
+) -> None:
+    tokenizer = smollm2_tokenizer()
+    path = tmp_path / "windows.json"
+    save_windows(path, windows(tokenizer, documents(1), length=64, max_tokens=60))
+    texts = with_few_texts(
+        read_subject(
+            path, subject.evaluation, tokenizer, partial(plain_ids, tokenizer),
+            tails=[[5, 6, 7, END], [8, 9, END]],
+        )
+    )  # fmt: skip
+    proof = Proof(
+        replace(texts, whole=False), Bounds(bits=100), tmp_path / "logits", tmp_path / "proof.json"
+    )
+    proof._take_plain(silenced(damaged), tmp_path / "log")
+    with pytest.raises(PipelineError, match=r"after 0 of 2 documents, the merged model after 2"):
+        proof.check_file(plain_gguf, "bf16", tmp_path / "log")
 
 
 def test_no_proof_is_recorded_as_unproven(plain_gguf: Path, tmp_path: Path) -> None:
