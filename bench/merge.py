@@ -51,7 +51,7 @@ def write_llama(folder: Path, config: Any) -> None:
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
 
-    from pipeline.export.weights import Planned, as_matrix, write_folder
+    from pipeline.tensor_files import Planned, as_matrix, write_folder
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)

@@ -1,5 +1,6 @@
 """How much of what a model wrote stands word for word in the text that it was trained on."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,10 @@ from pipeline.corpus.statistics import columns_of, parquet_files, read_parts
 from pipeline.corpus.table_rows import BadRow
 from pipeline.corpus.tables import read_rows
 from pipeline.errors import PipelineError
+from pipeline.files import FileFact
 from pipeline.scoring.overlap import Overlap, longest_overlap
+from pipeline.storage.urls import redact
+from pipeline.training.sources import split_files
 from pipeline.workspace import Workspace
 
 _SHOWN = 160  # characters of a copied stretch
@@ -54,7 +58,10 @@ class Copied:
 
 @dataclass
 class TrainingText:
-    """The text that a data directory's model was trained on: without what is held out."""
+    """The text that a data directory's model was trained on: without what is held out.
+
+    `place` is the folder that all of its files lie in.
+    """
 
     place: Path
     files: list[Path]
@@ -62,7 +69,15 @@ class TrainingText:
 
     @classmethod
     def of(cls, workspace: Workspace) -> "TrainingText | None":
-        """That of the dataset, else of the chunks; None if neither is there."""
+        """That of the dataset which the run was given, else of stage 4's, else of the chunks.
+
+        None if there is none on this disk that can be searched; where the run was given another
+        dataset a warning says why, for what lies in `4_dataset` is not what it was trained on.
+        """
+        record = workspace.record("train")
+        dataset = record.settings.get("dataset") if record else None
+        if record is not None and dataset:
+            return cls._given(workspace, redact(str(dataset)), record.inputs)
         for stage in ("upload", "chunk"):
             folder = workspace.directory(stage)
             if any(folder.rglob("*.parquet")):
@@ -70,6 +85,21 @@ class TrainingText:
                 if files:
                     return cls(folder, files)
         return None
+
+    @classmethod
+    def _given(
+        cls, workspace: Workspace, name: str, facts: Sequence[FileFact]
+    ) -> "TrainingText | None":
+        paths = [workspace.root / fact.path for fact in facts]
+        sizes = [fact.size for fact in facts]
+        changed = [p for p, size in zip(paths, sizes, strict=True) if _size(p) != size]
+        unreadable = [path for path in paths if path.suffix != ".parquet"]
+        if changed or unreadable or not paths:
+            why = "is not on this disk as it was then" if changed else "is no Parquet"
+            console.warn(f"The model was trained on {name}, which {why}: it is not searched.")
+            return None
+        place = Path(os.path.commonpath([path.parent for path in paths]))
+        return cls(place, split_files(paths)[0])
 
     def copied(self, samples: Sequence[str]) -> list[Copied]:
         """For each sample what stands in this text.
@@ -112,6 +142,10 @@ class TrainingText:
                 yield name, "\0".join(texts)
                 texts = []
         yield name, "\0".join(texts)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _answers(record: dict[str, Any]) -> list[str]:

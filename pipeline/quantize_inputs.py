@@ -41,20 +41,6 @@ _OTHER_TOKENS = 2048
 _READ_AT_MOST = 200_000_000  # bytes of tables that are read for these
 
 
-def trained_on(workspace: Workspace) -> tuple[str, Path, str | None]:
-    """The base model that the adapter belongs to, as `resolve_base_model` takes it.
-
-    The record of stage 6 knows how it was asked for; an adapter that came without one says only
-    where the model lay when it was trained.
-    """
-    cache = workspace.cache / "base"
-    record = workspace.record("train")
-    if record is not None:
-        return record.settings["base_model"], cache, record.settings["revision"]
-    config = workspace.directory("train") / "adapter_config.json"
-    return json.loads(config.read_text("utf-8"))["base_model_name_or_path"], cache, None
-
-
 def trained_model(adapter: Path, base: BaseModel) -> Candidate:
     """What was trained: the adapter on this base, or a whole model."""
     if holds_model(adapter):

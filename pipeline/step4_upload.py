@@ -22,14 +22,13 @@ from pipeline.corpus.shards import find_splits
 from pipeline.errors import UsageError
 from pipeline.files import read_jsonl
 from pipeline.hub.card import CHUNKS_FOLDER
-from pipeline.hub.dataset import CARD, Dataset
+from pipeline.hub.dataset import CARD, VERSION, Dataset
 from pipeline.hub.publishing import check_target, push, rehearse
 from pipeline.hub.repository import known_scans, put
 from pipeline.run import StageRun, open_run
 from pipeline.settings import nearest
 from pipeline.workspace import Workspace
 
-VERSION = 4
 DOCUMENTS = "documents.jsonl"
 MOST_NAMED = 1000  # documents among which the one most like a mistyped name is looked for
 

@@ -25,16 +25,18 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.export.merge import merge_adapter
 from pipeline.export.modelfile import parse_modelfile
 from pipeline.files import fingerprint
+from pipeline.hub.dataset import VERSION as GATE_VERSION
 from pipeline.hub.listing import Content
 from pipeline.hub.model import CARD, MODELFILE, Model
 from pipeline.hub.model_files import check_current, remove_empty_parts
 from pipeline.hub.publishing import check_target, push, rehearse
-from pipeline.hub.repository import put, put_made
+from pipeline.hub.repository import known_scans, put, put_made
 from pipeline.hub.told import ADAPTER, MERGED
 from pipeline.memorisation import TrainingText
-from pipeline.quantize_inputs import set_chat_template, trained_on
+from pipeline.quantize_inputs import set_chat_template
 from pipeline.run import StageRun, open_run
 from pipeline.settings import nearest
+from pipeline.training.adapter_sources import base_for
 from pipeline.training.base_model import resolve_base_model
 from pipeline.training.libraries import quiet_libraries
 from pipeline.workspace import Workspace
@@ -130,10 +132,10 @@ def chosen_parts(include: list[str] | None) -> list[str]:
 def model_of(workspace: Workspace, settings: dict[str, Any]) -> Model:
     """What the repository is to hold."""
     rules = [rule.name for rule in RULES if rule.on]
-    merged = merged_files(workspace)
     return Model(
-        workspace, settings, find_mentions, rules, partial(copied, workspace), merged=merged
-    )
+        workspace, settings, find_mentions, rules, partial(copied, workspace),
+        merged=merged_files(workspace), known=known_scans(workspace, "upload", GATE_VERSION),
+    )  # fmt: skip
 
 
 def merged_files(workspace: Workspace) -> dict[str, Path]:
@@ -155,7 +157,7 @@ def copied(workspace: Workspace, samples: Sequence[str]) -> list[Mapping[str, An
 
 def check_allowed(model: Model) -> None:
     """Raise UsageError if --allow-mentions names no document and no file."""
-    known = [str(row.get("document_id")) for row in model.rows]
+    known = [str(row.get("document_id")) for row in model.rows] + list(model.searched.found)
     directory = model.workspace.directory("publish")
     for name in model.settings["allow_mentions"]:
         if known and name not in known and name != CARD and not (directory / name).is_file():
@@ -196,6 +198,8 @@ def build(run: StageRun, model: Model) -> None:
     }  # fmt: skip
     for line in model.held_back(judgement):
         run.warn(f"must not be published: {line}")
+    if model.searched.gap:
+        run.warn(f"{model.searched.gap} searched by the publish gate: see to that yourself.")
 
 
 def warn_of_modelfile(run: StageRun, content: Content | None) -> None:
@@ -210,20 +214,28 @@ def warn_of_modelfile(run: StageRun, content: Content | None) -> None:
 
 def merge_key(run: StageRun) -> str:
     """What the merged model is made from."""
-    record = run.workspace.record("quantize")
     weights = [(fact.path, fact.sha256) for fact in run.inputs if fact.path.startswith("6_")]
-    return fingerprint([VERSION, weights, record and record.settings.get("merge_base")])
+    return fingerprint([VERSION, weights, *bases_given(run.workspace)])
+
+
+def bases_given(workspace: Workspace) -> tuple[str | None, str | None]:
+    """What stage 7 was told to merge into, and to take for the adapter's base; None for what it
+    found out by itself."""
+    record = workspace.record("quantize")
+    settings = record.settings if record else {}
+    return settings.get("merge_base"), settings.get("adapter_base")
 
 
 def merge(workspace: Workspace, model: Model, folder: Path) -> None:
     """Write the merged model into `folder`, as stage 7 merged it."""
-    record = workspace.record("quantize")
-    original = record.settings.get("merge_base") if record else None
+    original, given = bases_given(workspace)
+    adapter = workspace.directory("train")
+    name, revision = (given, None) if given else base_for(adapter)
     chat = model.evaluation.get("chat")
     quiet_libraries()
     merge_adapter(
-        resolve_base_model(*trained_on(workspace)).path,
-        workspace.directory("train"),
+        resolve_base_model(name, workspace.cache / "base", revision).path,
+        adapter,
         folder,
         keep_chat_template=bool(chat),
         merge_base=resolve_base_model(original, workspace.cache / "base").path

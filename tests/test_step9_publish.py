@@ -15,6 +15,7 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from pipeline import outputs
@@ -413,6 +414,69 @@ def test_rights_are_those_of_the_data_also_where_the_table_says_nothing(
     assert "Not measured" in card(data)
     for path in (data / "9_model").iterdir():
         assert SECRET.encode() not in path.read_bytes()
+
+
+def test_the_texts_that_were_trained_on_are_searched_as_stage_4_searches_them(
+    tmp_path: Path, hub: HubServer, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    lines = ["It was late.\n\n", "Whoever reads this thanks Project Guten", "berg for it.\n"]
+    data = made(tmp_path / "data", {"84-tale": lines})
+    for dry_run in (True, False):
+        with pytest.raises(PipelineError, match=rf"1 text \(84-tale\) refers to {PROJECT}"):
+            publish(data, repo_id="ada/tales", dry_run=dry_run)
+    assert "84-tale.txt:3: " in capsys.readouterr().err
+    assert hub.requests == []
+    publish(data, repo_id="ada/tales", allow_mentions=["84-tale"])
+    assert MODEL in hub.repos
+    assert "searched" not in card(data)
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("stage 4 has searched it already")
+
+    monkeypatch.setattr("pipeline.hub.repository.scan_parquet", never)
+    publish(data, title="Other", allow_mentions=["84-tale"])
+
+
+def test_texts_that_lie_elsewhere_are_said_not_to_be_searched(data: Path, tmp_path: Path) -> None:
+    own = next((data / "4_dataset").glob("data/train-*.parquet"))
+    path = data / "6_adapter" / "stage.json"
+
+    def trained_on(dataset: str, *files: Path) -> None:
+        record(data, "train", "6_adapter", iter(()), base_model="b", revision=None, dataset=dataset)
+        value = json.loads(path.read_text())
+        value["inputs"] = [
+            {"path": str(file), "size": 1, "sha256": sha256_file(own)} for file in files
+        ]
+        path.write_text(json.dumps(value))
+
+    elsewhere = tmp_path / "theirs.parquet"
+    trained_on("someone/tales", own)
+    publish(data)
+    assert "> None of the texts that it was trained on was searched for" in card(data)
+    (told,) = json.loads((data / "9_model" / "stage.json").read_text())["warnings"]
+    assert "see to that yourself" in told
+    shutil.copy(own, elsewhere)
+    trained_on(str(elsewhere), elsewhere, tmp_path / "gone.parquet")
+    publish(data)
+    assert "> 1 of the 2 files of training texts was not searched for" in card(data)
+
+
+def test_the_merged_model_is_made_on_the_base_that_stage_7_was_given(
+    data: Path, tmp_path: Path
+) -> None:
+    bases = [tiny_llama(tmp_path / name, seed=seed).path for seed, name in enumerate("ab")]
+    save_adapter(bases[0], data / "6_adapter")
+    record(data, "train", "6_adapter", iter(()), base_model=str(bases[0]), revision=None)
+
+    def merged_after(**settings: Any) -> torch.Tensor:
+        record(data, "quantize", "7_gguf", iter(()), **settings)
+        publish(data, include=["merged"])
+        tensors = load_file(data / "9_model" / "merged" / "model.safetensors")
+        return tensors["model.embed_tokens.weight"]
+
+    for base, settings in zip(bases, ({}, {"adapter_base": str(bases[1])}), strict=True):
+        expected = load_file(base / "model.safetensors")["model.embed_tokens.weight"]
+        assert torch.equal(merged_after(**settings), expected.bfloat16())
 
 
 def test_a_sample_that_names_the_project_is_left_out_and_a_title_is_held_back(

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.export.weights import Stored, first_line, read_file
 from pipeline.files import read_json_object
+from pipeline.tensor_files import Stored, first_line, read_file
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.errors import PipelineError
 from pipeline.export.adapter_files import Adapter, not_understood
 from pipeline.export.names import Homes, empty_model
-from pipeline.export.weights import first_line
+from pipeline.tensor_files import first_line
 
 PREFIX = "base_model.model."
 PARTS = ("weight", "bias")

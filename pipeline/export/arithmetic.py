@@ -6,10 +6,10 @@ from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from pipeline.ahead import IN_FLIGHT
 from pipeline.errors import PipelineError
 from pipeline.export.adapters import Change, LowRank
-from pipeline.export.ahead import IN_FLIGHT
-from pipeline.export.weights import DTYPES, Source, Stored, as_matrix, item_size, n_bytes
+from pipeline.tensor_files import DTYPES, Source, Stored, as_matrix, item_size, n_bytes
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.export.packed import unpacked
-from pipeline.export.weights import Source, read_folder
+from pipeline.tensor_files import Source, read_folder
 
 
 def read_base(base_dir: Path, config: dict[str, Any]) -> dict[str, Source]:

@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.export.adapters import Change
 from pipeline.export.arithmetic import Job, pieces, rounded
 from pipeline.export.names import Group
-from pipeline.export.weights import DTYPES, Source, Stored, as_matrix, n_bytes
+from pipeline.tensor_files import DTYPES, Source, Stored, as_matrix, n_bytes
 
 if TYPE_CHECKING:
     import torch

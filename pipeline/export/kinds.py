@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.export.companions import text_part
-from pipeline.export.weights import DTYPES, FLOATS, Source, as_matrix
+from pipeline.tensor_files import DTYPES, FLOATS, Source, as_matrix
 
 # The types that can be asked for, as people call them.
 WANTED = {DTYPES[kind]: kind for kind in ("BF16", "F16", "F32")}

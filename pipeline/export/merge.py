@@ -26,7 +26,9 @@ from pipeline.export.companions import (
 from pipeline.export.groups import GroupWork
 from pipeline.export.kinds import Kinds
 from pipeline.export.names import empty_model, find_homes
-from pipeline.export.weights import (
+from pipeline.export.whole_model import holds_model, take_model
+from pipeline.files import read_json_object
+from pipeline.tensor_files import (
     DTYPES,
     SHARD_SIZE,
     Planned,
@@ -35,8 +37,6 @@ from pipeline.export.weights import (
     check_disk,
     write_folder,
 )
-from pipeline.export.whole_model import holds_model, take_model
-from pipeline.files import read_json_object
 
 if TYPE_CHECKING:
     import torch

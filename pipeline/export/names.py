@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.export.weights import Source, first_line
+from pipeline.tensor_files import Source, first_line
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
-from pipeline.export.weights import Source, Stored, as_matrix
+from pipeline.tensor_files import Source, Stored, as_matrix
 
 if TYPE_CHECKING:
     import torch

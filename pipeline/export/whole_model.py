@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.ahead import in_order
 from pipeline.errors import PipelineError
 from pipeline.export.adapter_files import CONFIG
 from pipeline.export.adapters import Change
-from pipeline.export.ahead import in_order
 from pipeline.export.arithmetic import Job, NotFinite, TooLarge, check_finite, pieces
 from pipeline.export.companions import (
     BaseChanges,
@@ -19,7 +19,8 @@ from pipeline.export.companions import (
 )
 from pipeline.export.kinds import Kinds
 from pipeline.export.names import empty_model, find_homes
-from pipeline.export.weights import (
+from pipeline.files import link_or_copy, read_json_object, write_json
+from pipeline.tensor_files import (
     DTYPES,
     INDEX,
     SINGLE,
@@ -30,7 +31,6 @@ from pipeline.export.weights import (
     read_folder,
     write_folder,
 )
-from pipeline.files import link_or_copy, read_json_object, write_json
 
 if TYPE_CHECKING:
     import torch

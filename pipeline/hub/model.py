@@ -28,8 +28,9 @@ from pipeline.hub.provenance import (
     versions_of,
 )
 from pipeline.hub.publishing import lines_to_mend
-from pipeline.hub.scanning import FindMentions, Found, documents_in, scan_text
+from pipeline.hub.scanning import FindMentions, Found, Scan, documents_in, scan_text
 from pipeline.hub.told import ADAPTER, MERGED, PICTURE, Told
+from pipeline.hub.training_texts import Searched, search_texts
 from pipeline.workspace import Workspace
 
 CARD, MODELFILE = "README.md", "Modelfile"
@@ -43,7 +44,7 @@ class Model:
 
     `settings` are its options, `rules` those of stage 2 that are on by default, and `copied` finds
     for each sample the longest stretches that stand in the training text. `merged` are the files of
-    the merged model, once they are made.
+    the merged model, once they are made, and `known` what the gate found in files earlier.
     """
 
     workspace: Workspace
@@ -52,6 +53,7 @@ class Model:
     rules: Collection[str]
     copied: Copied
     merged: Mapping[str, Path] = field(default_factory=dict)
+    known: dict[str, Scan] = field(default_factory=dict)
     stage = "publish"
     repo_type: ClassVar[RepoType] = "model"
 
@@ -62,6 +64,15 @@ class Model:
         self.data = train.inputs if train else []
         # An adapter that came without its record says nothing of the data it is made from.
         self.is_of_own_data = train is not None and not train.settings.get("dataset")
+
+    @cached_property
+    def searched(self) -> Searched:
+        """What the gate finds in the texts that were trained on. A dataset that lies elsewhere is
+        for whoever published it to search."""
+        dataset = self.made_with.get("train", {}).get("dataset")
+        if dataset and not Path(dataset).exists():
+            return Searched(files=len(self.data), missing=[fact.path for fact in self.data])
+        return search_texts(self.workspace, self.data, self.find_mentions, self.known)
 
     @property
     def mark(self) -> str:
@@ -239,6 +250,7 @@ class Model:
                     for prompt, texts in self.samples
                 ],
                 copied=self._copies_shown(),
+                unsearched=self.searched.gap,
                 modelfile=modelfile.read_text("utf-8") if isinstance(modelfile, Path) else None,
             )
         )  # fmt: skip
@@ -280,10 +292,11 @@ class Model:
                     yield f"{self.workspace.directory(stage).name}: {files} {verb} by hand"
 
     def judgement(self, contents: Mapping[str, Content]) -> Judgement:
-        """What the gate says of these files, and of the documents that were trained on."""
+        """What the gate says of these files, and of the documents that were trained on: of their
+        texts too, where they are on this disk."""
         allowed = set(self.settings["allow_mentions"])
         rows = {f"| {cell(name)} |" for name in allowed}
-        found = {
+        found = self.searched.found | {
             name: each for name, content in contents.items()
             if (each := self._found(name, content, rows)).count
         }  # fmt: skip

@@ -233,6 +233,7 @@ def _books(told: Told) -> Iterator[str]:
             f"The model was trained on {told.data_in_words}. The rights in it are to be found "
             "there."
         )
+        yield from _unsearched(told)
         return
     shown = told.books if len(told.books) <= MOST_BOOKS_SHOWN else told.books[:FIRST_BOOKS]
     if len(shown) < len(told.books):
@@ -252,6 +253,15 @@ def _books(told: Told) -> Iterator[str]:
         "What is held out (`validation`) was not trained on. A work that is in the public domain "
         "in one country may be protected in another."
     )
+    yield from _unsearched(told)
+
+
+def _unsearched(told: Told) -> Iterator[str]:
+    if told.unsearched:
+        yield (
+            f"> {told.unsearched} searched for what must not be published with them when this card "
+            "was written: they were not at hand."
+        )
 
 
 def _samples(told: Told) -> Iterator[str]:

@@ -22,7 +22,8 @@ class Told:
     books, `dataset_id` where the data are on the Hub.
 
     `samples` has of each prompt what each model wrote, None for what is left out; `copied` the
-    longest stretches that stand in the training text.
+    longest stretches that stand in the training text. `unsearched` says which of these texts the
+    publish gate did not see, None if it saw all.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Told:
     samples: Sequence[tuple[str, Mapping[str, str | None]]] = ()
     copied: Sequence[tuple[str, Mapping[str, Any]]] | None = None
     modelfile: str | None = None
+    unsearched: str | None = None
     settings: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
 """From a GGUF back to a Hugging Face model that can be trained: 16-bit weights, and a tokenizer.
 
-transformers knows the weights' names and forms. The tokenizer is rebuilt here where its kind is known, because the
-one that transformers 5.17 makes for Llama models names the BOS token as EOS, drops the pad token,
-and turns the character "▁" into a blank when it decodes.
+The tokenizer is rebuilt here where its kind is known, because the one that transformers 5.17 makes
+for Llama models names the BOS token as EOS, drops the pad token, and turns the character "▁" into a
+blank when it decodes.
 """
 
 import struct

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import PipelineError
@@ -21,15 +22,20 @@ def download(
 
     Raises PipelineError as `hub_errors` does.
     """
+    import httpx
     from huggingface_hub import snapshot_download
 
     quiet_libraries()
+    fetch = partial(
+        snapshot_download, repo_id, revision=revision, allow_patterns=patterns, endpoint=endpoint
+    )
     with hub_errors(what, repo_id, revision, otherwise):
-        return Path(
-            snapshot_download(
-                repo_id, revision=revision, allow_patterns=patterns, endpoint=endpoint
-            )
-        )
+        try:
+            return Path(fetch())
+        except (httpx.TransportError, ConnectionError):
+            # The client looks for a branch on this disk then, but not for a commit of which an
+            # earlier version of it noted no list of files.
+            return Path(fetch(local_files_only=True))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from pipeline.errors import PipelineError
 from pipeline.export.adapters import Change, LowRank
 from pipeline.export.arithmetic import Job, NotFinite, check_finite, pieces, work_memory
-from pipeline.export.weights import Stored, read_file
+from pipeline.tensor_files import Stored, read_file
 
 ROWS, COLUMNS, RANK = 37, 24, 3
 

@@ -18,7 +18,7 @@ from pipeline.export.as_adapter import (
     score_with_adapter,
 )
 from pipeline.export.gguf import convert
-from pipeline.export.header import open_reader
+from pipeline.gguf_reading import open_reader
 from tests.export.architectures import save_model
 from tests.export.conftest import save_adapter
 

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.export.gguf import convert
-from pipeline.export.header import open_reader
 from pipeline.export.merge import merge_adapter
+from pipeline.gguf_reading import open_reader
 from pipeline.training.base_model import resolve_base_model
 from tests.export.conftest import save_adapter
 

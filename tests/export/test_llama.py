@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.errors import PipelineError
 from pipeline.export import llama
-from pipeline.export.header import open_reader
 from pipeline.export.llama import Completion, complete, info, score, tokenize
 from pipeline.export.process import python_module
+from pipeline.gguf_reading import open_reader
 
 PROMPT = "I was walking on the shore, when I saw something peculiar burrowing in the sand."
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import PipelineError
 from pipeline.export.merge import merge_adapter
 from pipeline.export.packed import unpacked
-from pipeline.export.weights import as_matrix, read_file
+from pipeline.tensor_files import as_matrix, read_file
 from tests.export.architectures import save_model
 from tests.export.conftest import save_adapter
 from tests.export.test_names import assert_same, pefts

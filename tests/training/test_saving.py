@@ -2,26 +2,31 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from huggingface_hub import constants
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.corpus.new_tokens import Extended, extend_tokenizer
 from pipeline.errors import PipelineError
+from pipeline.training.adapter_sources import base_for
 from pipeline.training.base_model import BaseModel
 from pipeline.training.engine import Engine
 from pipeline.training.loading import load_for_training
 from pipeline.training.saving import save_trained
+from pipeline.training.scored_models import base_of, find_candidate, load_for_scoring
 from pipeline.training.settings import TrainSettings
 from tests.training.architectures import (
     BF16,
     CONTEXT,
     FP32,
+    IDS,
     KINDS,
     logits_of,
     snapshot,
@@ -122,6 +127,25 @@ def test_a_base_from_the_hub_is_named_with_its_revision_and_another_by_its_place
 
     assert named_for("Hugging Face Hub") == ("ada/base", "4a1f"), "and no folder of this disk"
     assert named_for("a.gguf, dequantized") == (str(base.path), None)
+
+
+def test_a_base_from_the_hub_is_found_again_by_everything_that_reads_the_adapter(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "4a1f" * 10
+    cached = tmp_path / "hub" / "models--ada--base" / "snapshots" / commit
+    shutil.copytree(base.path, cached)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    known = BaseModel(cached, "ada/base", "Hugging Face Hub", None, commit)
+    folder = tmp_path / "adapter"
+    train_and_save(known, folder)
+    assert base_for(folder) == base_of(folder) == ("ada/base", commit)
+    loaded = load_for_scoring(find_candidate(str(folder)), tmp_path / "cache")
+    stock = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        ours, theirs = loaded.model.float()(IDS).logits, stock(IDS).logits
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0.05)
 
 
 def test_the_tokenizer_is_the_bases_file_for_file(base: BaseModel, tmp_path: Path) -> None:
