@@ -20,7 +20,8 @@ from pipeline import sampling_options as options
 from pipeline.command import DEFAULT_DATA_DIR, DataDir
 from pipeline.comparison import NO_TEXT, Sample
 from pipeline.errors import UsageError
-from pipeline.export.header import trained_context
+from pipeline.export.header import metadata, trained_context
+from pipeline.export.served import chat_ends
 from pipeline.files import write_bytes
 from pipeline.memorisation import TrainingText
 from pipeline.scoring.sampling import Sampling
@@ -172,7 +173,7 @@ def generate(
     workspace = Workspace(data_dir)
     tuned = tuned_model(workspace, model)
     num_ctx = num_ctx or context_of(workspace, tuned)
-    form = None if chat is None else Form(chat)
+    form = form_of(workspace, tuned, chat)
     if compare:
         asked = wanted_prompts(prompt, prompt_file) or list(DEFAULT_PROMPTS)
         target = output or default_output(workspace)
@@ -212,6 +213,19 @@ def context_of(workspace: Workspace, tuned: Candidate) -> int:
         return trained_context(place, proof_of(workspace))
     evaluation = read_evaluation(place) if place.is_dir() else None
     return max(0, evaluation["sequence_length"]) if evaluation else 0
+
+
+def form_of(workspace: Workspace, tuned: Candidate, chat: bool | None) -> Form | None:
+    """How prompts are put to a model, as far as it is asked for; None is as it was trained.
+
+    A GGUF holds the template of its chats, and stage 7's record what ends an answer.
+    """
+    if chat is not False and tuned.kind == "gguf":
+        place = Path(tuned.place).expanduser()
+        ends = chat_ends(place, proof_of(workspace))
+        if ends and (chat or "tokenizer.chat_template" in metadata(place)):
+            return Form(True, ends=ends)
+    return None if chat is None else Form(chat)
 
 
 def wanted_prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:

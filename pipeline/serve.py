@@ -18,6 +18,7 @@ from pipeline import sampling_options as options
 from pipeline.command import DEFAULT_DATA_DIR, DataDir
 from pipeline.errors import PipelineError
 from pipeline.export.header import trained_context
+from pipeline.export.served import chat_ends
 from pipeline.export.server import Server, ServerSettings, open_server
 from pipeline.scoring.sampling import Sampling
 from pipeline.scoring.speed import speed_figures, speed_table
@@ -81,7 +82,7 @@ def serve(
     path = chosen_gguf(workspace, gguf)
     settings = ServerSettings(
         path, alias or path.stem, host, port, num_ctx or context_of(workspace, path), threads,
-        sampling,
+        sampling, chat_ends(path, proof_of(workspace)),
     )  # fmt: skip
     if not settings.is_local:
         console.warn(

@@ -193,6 +193,24 @@ def test_what_stage_6_recorded_says_whether_prompts_are_turns_of_a_chat(
         writers.recorded_form(find_candidate(str(folder)))
 
 
+def test_a_gguf_of_chats_ends_its_answers_as_it_was_trained_to(
+    models: Path, out: Any, tmp_path: Path
+) -> None:
+    whole = out(as_json=True).out
+    text = json.loads(whole)["samples"][0]["text"]
+    end = text[len(text) // 2 :][:3]
+    data = tmp_path / "data"
+    (data / "7_gguf").mkdir(parents=True)
+    told = {"files": {"base.gguf": {}}, "evaluation": {"chat": {"ends": [end]}}}
+    (data / "7_gguf" / "proof.json").write_text(json.dumps(told))
+    for chat in (None, True):
+        report = json.loads(out(as_json=True, chat=chat).out)
+        (sample,) = report["samples"]
+        assert report["chat"] and sample["finish"] == "stop"
+        assert sample["text"] == text[: text.index(end)]
+    assert json.loads(out(as_json=True, chat=False).out)["samples"][0]["finish"] == "length"
+
+
 def test_every_form_of_a_model_sees_as_much_as_it_was_trained_to_see(
     models: Path, tmp_path: Path
 ) -> None:

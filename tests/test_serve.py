@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.export.llama import complete
+from pipeline.export.served import chat_ends
 from pipeline.export.server import Server, ServerSettings, open_server
 from pipeline.scoring.sampling import Sampling
 from pipeline.serve import chosen_gguf, context_of, curl, serve
@@ -43,6 +44,17 @@ def gguf(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noq
 def server(gguf: Path) -> Iterator[Server]:
     sampling = Sampling(temperature=1.3, max_tokens=7)
     with open_server(ServerSettings(gguf, "tale", port=0, sampling=sampling)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def chats(models: Path) -> Iterator[Server]:  # noqa: F811
+    """The tiny model with its template, which likes what it said at any time; "e" ends its answers."""
+    sampling = Sampling(temperature=0, repeat_penalty=0.2, repeat_last_n=-1, max_tokens=24)
+    settings = ServerSettings(
+        models / "base.gguf", "tale", port=0, sampling=sampling, chat_ends=("e",)
+    )
+    with open_server(settings) as opened:
         yield opened
 
 
@@ -87,6 +99,31 @@ def test_a_model_of_texts_goes_on_from_what_a_chat_says(server: Server) -> None:
     text = server.ask("/completions", {"prompt": PROMPT, **request})
     assert chat["choices"][0]["message"]["content"] == text["choices"][0]["text"]
     assert "/v1/completions" in curl(server)
+
+
+def test_minus_one_looks_back_at_all_tokens_so_far(chats: Server, models: Path) -> None:  # noqa: F811
+    def text(last: int) -> str:
+        return complete(
+            models / "base.gguf", PROMPT, temperature=0, max_tokens=24, repeat_penalty=0.2,
+            repeat_last_n=last,
+        ).text  # fmt: skip
+
+    served = chats.ask("/completions", {"prompt": PROMPT})["choices"][0]["text"]
+    assert served == text(-1) != text(0)
+    assert "e" in served, "what ends a chat does not end a text"
+
+
+def test_what_ended_answers_in_training_ends_them_whatever_a_request_says(chats: Server) -> None:
+    def answer(**request: Any) -> tuple[str, str]:
+        turns = [{"role": "user", "content": PROMPT}]
+        (choice,) = chats.ask("/chat/completions", {"messages": turns, **request})["choices"]
+        return choice["message"]["content"], choice["finish_reason"]
+
+    text, why = answer()
+    assert "e" not in text and why == "stop"
+    assert answer(stop="no such text") == answer(stop=["e"]) == (text, why)
+    if text:
+        assert answer(stop=text[0]) == ("", "stop")
 
 
 def test_a_request_that_nothing_can_go_on_from_is_told_so(server: Server) -> None:
@@ -145,6 +182,20 @@ def test_what_is_not_to_be_served_is_one_sentence(
         pass
 
 
+def told_of_chats(name: str) -> str:
+    return json.dumps({"files": {name: {}}, "evaluation": {"chat": {"ends": ["</e>", "", 3]}}})
+
+
+@pytest.mark.parametrize("damaged", ["[", "[]", '{"files": 3}', '{"files": {"a.gguf": 1}}'])
+def test_a_record_beside_a_gguf_that_tells_nothing_is_none(damaged: str, tmp_path: Path) -> None:
+    (tmp_path / "proof.json").write_text(damaged)
+    assert chat_ends(tmp_path / "a.gguf", {"files": []}) == ()
+    (tmp_path / "proof.json").unlink()
+    of_stage_7 = json.loads(told_of_chats("a.gguf"))
+    assert chat_ends(tmp_path / "a.gguf", of_stage_7) == ("</e>",)
+    assert chat_ends(tmp_path / "b.gguf", of_stage_7) == (), "it tells of another file"
+
+
 def test_it_serves_as_much_context_as_the_model_was_trained_for(gguf: Path, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     with pytest.raises(PipelineError, match="has no GGUF yet"):
@@ -157,6 +208,8 @@ def test_it_serves_as_much_context_as_the_model_was_trained_for(gguf: Path, tmp_
     (folder / gguf.name).write_bytes(gguf.read_bytes())
     (folder / "proof.json").write_text(json.dumps({"files": {gguf.name: {}}, "context": 256}))
     assert context_of(workspace, chosen_gguf(workspace, None)) == 256
+    (folder / "proof.json").write_text(told_of_chats(gguf.name))
+    assert chat_ends(folder / gguf.name, {}) == ("</e>",)
     (tmp_path / "adapter").mkdir()
     with pytest.raises(PipelineError, match="holds no model"):
         chosen_gguf(workspace, tmp_path / "adapter")

@@ -8,7 +8,6 @@ All figures are of the same held-out text. Whatever is out of bounds raises a Pi
 names file, number and log; what was measured until then is in `proof.as_dict()`.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from pipeline.console import warn
 from pipeline.errors import PipelineError
 from pipeline.export import llama
 from pipeline.export.proof_bounds import Bounds, fits
+from pipeline.export.proof_ends import before_end, compare_ends
 from pipeline.export.proof_logits import Sample, ask_model
 from pipeline.export.proof_subject import Subject
 from pipeline.export.proof_tokens import check_reading
@@ -83,8 +83,8 @@ class Proof:
         self.seconds += time.monotonic() - start
 
     def _take_merged(self, load_trained: Load, load_merged: Load, wide: bool) -> None:
-        sample, is_known = self.subject.sample, self.subject.whole
-        # What it needs for the whole text, training has measured.
+        # What it needs for the whole text, training has measured, but for a step without a score.
+        sample, is_known = self.subject.sample, self._scored_in_training is not None
         asked = sample.shortened() if is_known else sample
         of_trained, trained = self._asked(load_trained, wide, "the trained model", asked)
         nats, rows = self._asked(load_merged, wide, "the merged model", sample, compare=True)
@@ -198,46 +198,32 @@ class Proof:
 
     @property
     def _scored_in_training(self) -> float | None:
-        """What training measured for the same text, as far as it did."""
+        """The bits per byte that training measured for the same text, if it did."""
         bits: float | None = self.subject.evaluation["bits_per_byte"]["adapter"]
         return bits if self.subject.whole else None
 
     def _check_end(self, path: Path, facts: dict[str, Any], rows: "Rows", log: Path) -> None:
         """Whether it ends where the merged model does, and generating then stops."""
         assert self.reference is not None
-        sample, ends = self.subject.sample, self.subject.sample.end_rows
-        order = [(w, at) for w, places in enumerate(sample.places) for at in places]
-        wanted = {row: sample.windows[order[row][0]].ids[order[row][1]] for row in ends}
-        taught = [row for row in ends if self.reference.rows.tops[row] == wanted[row]]
-        ending = [row for row in ends if rows.tops[row] == wanted[row]]
-        said: dict[str, Any] = {
-            "places": len(ends),
-            "merged_model_ends": len(taught),
-            "gguf_ends": len(ending),
-            "probability": _mean([math.exp(-rows.nats[row]) for row in ends]) if ends else None,
-            "stops_by_itself": None,
-        }
-        facts["checks"]["ends"] = said
-        # Of documents few ends are looked at, and how many are found again may be chance.
-        is_text = self.subject.is_text
-        what = "documents" if is_text else "held-out records"
-        if len(ending) < (float(len(taught) > 1) if is_text else len(taught) / 2):
+        ends = compare_ends(self.subject, self.reference.rows, rows)
+        said = facts["checks"]["ends"] = ends.told()
+        if ends.are_lost:
             raise PipelineError(
-                f"{path.name} does not end where it should: after {len(ending)} of {len(ends)}"
-                f" {what}, the merged model after {len(taught)} (log: {log}).",
+                f"{path.name} does not end where it should: after {len(ends.gguf)} of"
+                f" {len(ends.places)} {ends.what}, the merged model after {len(ends.merged)}"
+                f" (log: {log}).",
                 _WHERE.format(self.report),
             )
-        if not ending:
+        if not ends.gguf:
             return
-        window, at = order[ending[0]]
         completion = llama.complete(
-            path, sample.windows[window].ids[:at], max_tokens=4, temperature=0,
+            path, before_end(self.subject, ends.gguf[0]), max_tokens=4, temperature=0,
             repeat_penalty=1.0, log=log,
         )  # fmt: skip
         said["stops_by_itself"] = completion.finish == "stop"
         if completion.finish != "stop":
             raise PipelineError(
-                f"{path.name} does not stop: where one of the {what} ends it writes"
+                f"{path.name} does not stop: where one of the {ends.what} ends it writes"
                 f" {completion.text!r} (log: {log}).",
                 _WHERE.format(self.report),
             )

@@ -69,6 +69,7 @@ def proof_line(proof: Mapping[str, Any]) -> str:
     text = proof["text"]
     kind = "held-out text" if text.get("held_out", True) else "text that is not the held-out one"
     said = f"{text['bytes']:,} bytes of {kind}, {text['places']:,} places compared."
+    said += _told_training(proof)
     files = [*proof["files"].values(), proof.get("adapter") or {}]
     checks = [file["checks"] for file in files if "checks" in file]
     if checks and all(check["token_ids"]["equal"] for check in checks):
@@ -80,4 +81,24 @@ def proof_line(proof: Mapping[str, Any]) -> str:
         said += f" Merging changed {compared['kl']:.5f} nats per token."
     elif compared:
         said += f" Merged and trained model were not compared: {compared['left_out']}."
+    ends = [check["ends"] for check in checks if "ends" in check]
+    if why := next((each["left_out"] for each in ends if "left_out" in each), None):
+        said += f" Whether files end where they should was not looked at: {why}."
     return said
+
+
+def _told_training(proof: Mapping[str, Any]) -> str:
+    """What training measured of another stretch of text, where cells of the table hold a dash."""
+    measured = proof.get("evaluation", {}).get("bits_per_byte", {})
+    known = [
+        f"{name} {measured[name]:.4f}" for name in ("base", "adapter")
+        if measured.get(name) is not None
+    ]  # fmt: skip
+    if not known:
+        return " Training scored neither base nor adapter."
+    if proof["text"].get("whole", True):
+        return ""
+    return (
+        f" Training scored all held-out text, which cannot be set beside this: {', '.join(known)}"
+        " bits per byte."
+    )

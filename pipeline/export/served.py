@@ -1,5 +1,7 @@
-"""What a Modelfile speaks of: a GGUF of stage 7, or its adapter and a base model."""
+"""What a Modelfile or a server speaks of: a GGUF of stage 7, or its adapter and a base model."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ from pipeline.export.quantizations import check_quantization
 from pipeline.files import read_json_object
 
 ARCHITECTURE = "general.architecture"
+_PROOF = "proof.json"
 
 
 class Parts(NamedTuple):
@@ -26,12 +29,33 @@ class Parts(NamedTuple):
 
 def read_proof(inputs: list[Path]) -> dict[str, Any]:
     """The proof of stage 7."""
-    path = next((path for path in inputs if path.name == "proof.json"), None)
+    path = next((path for path in inputs if path.name == _PROOF), None)
     if path is None:
         raise PipelineError(
-            f"{inputs[0].parent} has no proof.json.", "Run `pipeline quantize` first."
+            f"{inputs[0].parent} has no {_PROOF}.", "Run `pipeline quantize` first."
         )
     return read_json_object(path)
+
+
+def chat_ends(gguf: Path, proof: Mapping[str, Any]) -> tuple[str, ...]:
+    """What ends an answer of a model that was trained on chats, besides its end tokens.
+
+    It stands in the proof.json beside the GGUF, else in `proof`, stage 7's account of its files;
+    () where neither tells of this file, or it does not go on from chats.
+    """
+    beside: dict[str, Any] = {}
+    with suppress(PipelineError, OSError):  # a stranger's file need not be what its name says
+        beside = read_json_object(gguf.parent / _PROOF)
+    for told in (beside, proof):
+        if gguf.name in _mapping(told.get("files")):
+            ends = _mapping(_mapping(told.get("evaluation")).get("chat")).get("ends")
+            known = ends if isinstance(ends, list) else []
+            return tuple(end for end in known if isinstance(end, str) and end)
+    return ()
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def choose_parts(

@@ -35,7 +35,8 @@ class ServerSettings:
     """What is served, where and how.
 
     `alias` is the model's name in requests and answers; `context` is in tokens, 0 the model's own.
-    `sampling` are the defaults of requests that do not say. Port 0 is any that is free.
+    `sampling` are the defaults of requests that do not say; `chat_ends` are texts that end every
+    answer in a chat, whatever a request says. Port 0 is any that is free.
     """
 
     gguf: Path
@@ -45,6 +46,7 @@ class ServerSettings:
     context: int = 0
     threads: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    chat_ends: tuple[str, ...] = ()
 
     @property
     def is_local(self) -> bool:
@@ -144,6 +146,7 @@ def _request(settings: ServerSettings) -> dict[str, Any]:
         # See llama.SMALL_MODEL: one thread draws faster where the model is small.
         "draw_threads": settings.threads or (1 if small else threads),
         "sampling": settings.sampling.as_dict(),
+        "chat_ends": list(settings.chat_ends),
         "has_template": bool(metadata(settings.gguf).get("tokenizer.chat_template")),
     }
 

@@ -88,6 +88,7 @@ class Server(uvicorn.Server):
 def make_app(request: Request) -> Any:
     """The application, with the model loaded. Raises ValueError if llama.cpp cannot load it."""
     _without_extra_buffers()
+    _end_chats(request["chat_ends"])
     _set_defaults(request["sampling"], request["alias"])
     _register_plain_format()
     _check_prompts(is_plain=not request["has_template"])
@@ -178,6 +179,26 @@ def _set_defaults(sampling: dict[str, Any], alias: str) -> None:
         if sampling["stop"]:
             fields["stop"].default = list(sampling["stop"])
         request.model_rebuild(force=True)
+
+
+def _end_chats(ends: list[str]) -> None:
+    """Have these texts end answers in chats, besides the stops of a request.
+
+    To be called before the application is imported, like `_set_defaults`, which rebuilds the type.
+    """
+    from llama_cpp.server import types
+    from pydantic import AfterValidator
+
+    if not ends:
+        return
+
+    def with_ends(stop: str | list[str] | None) -> list[str]:
+        own = [stop] if isinstance(stop, str) else stop or []
+        return list(dict.fromkeys([*own, *ends]))
+
+    field = types.CreateChatCompletionRequest.model_fields["stop"]
+    field.metadata.append(AfterValidator(with_ends))
+    field.validate_default = True
 
 
 def _check_prompts(*, is_plain: bool) -> None:

@@ -17,11 +17,11 @@ from pipeline.corpus.tokens import plain_ids
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export import proof as proof_module
 from pipeline.export.gguf import quantize
-from pipeline.export.header import open_reader
 from pipeline.export.proof import Proof, Unproven
 from pipeline.export.proof_bounds import Bounds, check_mode, choose_mode
 from pipeline.export.proof_subject import Subject, read_subject
 from pipeline.export.proof_table import proof_line, proof_table
+from pipeline.gguf_reading import open_reader
 from pipeline.scoring.bits import Window, save_windows, windows
 from tests.tiny_models import documents, smollm2_tokenizer
 
@@ -244,6 +244,33 @@ def test_a_quick_proof_scores_the_adapter_on_its_part_of_the_text(
     bits = [float(row["bits per byte"]) for row in (of_adapter, of_merged)]
     assert bits[0] == pytest.approx(bits[1], abs=0.01)
     assert "-" not in (of_adapter["KL"], of_adapter["to merged"])
+    assert "cannot be set beside this: base 9.0000, adapter 9.0000 bits" in proof_line(report)
+
+
+def test_a_step_without_a_score_is_scored_by_the_proof(
+    subject: Subject, base: Path, adapter: Path, merged: Path, plain_gguf: Path, tmp_path: Path
+) -> None:
+    """Its windows are there, but training had measured nothing when it was saved."""
+    evaluation = subject.evaluation | {"bits_per_byte": {"base": None, "adapter": None}}
+    few = with_few_texts(replace(subject, evaluation=evaluation))
+    proof = Proof(few, Bounds(), tmp_path / "logits", tmp_path / "proof.json", "quick")
+    log = tmp_path / "log"
+    proof.take_models(loader(base, adapter), loader(merged), 10**7, plain_gguf, log)
+    proof.check_file(plain_gguf, "bf16", log)
+    report = {"evaluation": evaluation} | proof.as_dict()
+    of_base, of_adapter, of_merged = proof_table(report)["rows"][:3]
+    bits = [float(row["bits per byte"]) for row in (of_adapter, of_merged)]
+    assert report["proven"] and bits[0] == pytest.approx(bits[1], abs=0.01)
+    assert of_base["bits per byte"] == "-"
+    assert "Training scored neither base nor adapter." in proof_line(report)
+
+
+def test_where_no_ends_are_known_the_line_under_the_table_says_so(proof: Proof) -> None:
+    ends = {"places": 0, "left_out": "no ends of documents are known"}
+    checks = {"ends": ends, "token_ids": {"equal": True, "bytes": 9}}
+    report = {"evaluation": proof.subject.evaluation} | proof.as_dict()
+    report["files"] = {"a.gguf": {"checks": checks}}
+    assert proof_line(report).endswith("was not looked at: no ends of documents are known.")
 
 
 def test_a_quick_proof_finds_a_merge_that_left_something_out(
