@@ -49,7 +49,7 @@ def server(gguf: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def chats(models: Path) -> Iterator[Server]:  # noqa: F811
-    """The tiny model with its template, which likes what it said at any time; "e" ends its answers."""
+    """The tiny model with its template, which likes what it said before; "e" ends its answers."""
     sampling = Sampling(temperature=0, repeat_penalty=0.2, repeat_last_n=-1, max_tokens=24)
     settings = ServerSettings(
         models / "base.gguf", "tale", port=0, sampling=sampling, chat_ends=("e",)
