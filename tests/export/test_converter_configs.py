@@ -43,6 +43,13 @@ def test_a_converted_model_expects_what_it_expected_before(name: str, tmp_path: 
         ({"model_type": "gpt2", "n_embd": 32, "n_inner": 64}, "n_inner is 64 with n_embd 32"),
         ({"model_type": "gpt_neox", "rotary_emb_base": 5000}, "a base of 5000"),
         (
+            {"model_type": "phi", "hidden_size": 32, "intermediate_size": 48},
+            "intermediate_size is 48",
+        ),
+        ({"model_type": "phi", "rope_theta": 500.0}, "phi with the usual RoPE .* a base of 500"),
+        ({"model_type": "gemma2", "rope_parameters": {"rope_theta": None}}, "a base of None"),
+        ({"model_type": "stablelm", "rope_scaling": {"type": "linear"}}, "the type linear"),
+        (
             {"model_type": "gpt_neox", "rope_parameters": {"rope_type": "yarn", "factor": 2}},
             "the type yarn",
         ),
@@ -58,7 +65,10 @@ def test_what_would_be_written_otherwise_is_refused(
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_usual_configurations_are_taken(name: str, tmp_path: Path) -> None:
-    CONFIGS[name]().save_pretrained(tmp_path)
+    config = CONFIGS[name]()
+    if name == "phi":  # the others may be of any width inside
+        config.intermediate_size = 4 * config.hidden_size
+    config.save_pretrained(tmp_path)
     check_config(tmp_path)
 
 
