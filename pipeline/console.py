@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -305,6 +305,12 @@ def _clock_time(seconds: float) -> str:
     """The same in a form whose width hardly changes: 0:03:12."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+def few(names: Sequence[str], at_most: int = 5) -> str:
+    """Names for a message: the first of them, and how many more there are."""
+    more = f" and {len(names) - at_most:,} more" if len(names) > at_most else ""
+    return ", ".join(names[:at_most]) + more
 
 
 def megabytes(size: int) -> str:

@@ -33,11 +33,11 @@ from pipeline.training.base_model import (
     check_base_model,
     resolve_base_model,
 )
-from pipeline.training.checkpointing import ASIDE
 from pipeline.training.command_line import this_training
 from pipeline.training.early import check_early, check_model
 from pipeline.training.remote_last import send_last
 from pipeline.training.requests import STOP, is_supervised
+from pipeline.training.run_folders import ASIDE
 from pipeline.training.segments import find_series
 from pipeline.training.settings import TrainSettings
 from pipeline.training.sources import choose_kind, read_samples, read_template

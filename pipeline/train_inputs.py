@@ -1,10 +1,9 @@
 """What `pipeline train` is pointed at: the files of a dataset, and of a base model."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.console import printable, say, warn
+from pipeline.console import few, printable, say, warn
 from pipeline.corpus.hub_rows import is_dataset_id
 from pipeline.corpus.shards import find_splits
 from pipeline.errors import PipelineError, UsageError
@@ -23,8 +22,6 @@ from pipeline.training.sources import (
     table_format_of,
 )
 from pipeline.workspace import Workspace
-
-_FILES_LISTED = 5  # in a message
 
 
 def absolute(name: str) -> str:
@@ -91,8 +88,8 @@ def _in_splits(dataset: str, fetched: Fetched, cache: Path) -> list[Path]:
     if all(told) or not find_splits([Path(file.name) for file in fetched.files])[0]:
         warn(f"{named} has only what is there to be scored on, which is trained on now.")
         return paths
-    held = f"; held out: {_listed(names[True])}" if names[True] else ""
-    say(f"{named}: to train on: {_listed(names[False])}{held}.")
+    held = f"; held out: {few(names[True])}" if names[True] else ""
+    say(f"{named}: to train on: {few(names[False])}{held}.")
     if told == [path in by_name for path in paths]:
         return paths
     about = [dataset, fetched.commit, [file.name for file in fetched.files], told]
@@ -105,11 +102,6 @@ def _in_splits(dataset: str, fetched: Fetched, cache: Path) -> list[Path]:
         if not found[-1].exists():
             link_or_copy(path.resolve(), found[-1])
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _FILES_LISTED:,} more" if len(names) > _FILES_LISTED else ""
-    return ", ".join(names[:_FILES_LISTED]) + more
 
 
 def check_dataset(dataset: str | None, revision: str | None, config: str | None = None) -> None:

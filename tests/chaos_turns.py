@@ -13,8 +13,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from pipeline.training.checkpointing import COPIED
 from pipeline.training.checkpoints import COMPLETE
+from pipeline.training.copy_notes import COPIED
 from tests.chaos_moments import Strike
 from tests.chaos_s3 import objects
 from tests.chaos_session import FROZEN, Inputs, Plan, outcome, start, wait

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipeline.console import few
 from pipeline.errors import PipelineError, UsageError
 from pipeline.storage.urls import glob_filter, has_glob, is_visible
 
@@ -171,8 +172,10 @@ def _wanted(
     if matching:
         return Choice([DataFile(name) for name in matching], wanted)
     there = list(configs) or [group for group in dict.fromkeys(map(_group, tables)) if group]
-    names = f"choose from: {_listed(there)}" if there else f"its files are {_listed(tables)}"
-    raise UsageError(f"The dataset {repo_id} has no {OPTION} {wanted!r}; {names}.")
+    what, names = ("choose from:", there) if there else ("its files are", tables)
+    raise UsageError(
+        f"The dataset {repo_id} has no {OPTION} {wanted!r}; {what} {few(names, _LISTED)}."
+    )
 
 
 def _files_of(
@@ -215,7 +218,7 @@ def _check_formats(repo_id: str, tables: Sequence[str], format_of: FormatOf) -> 
         choice = " or ".join(f"{OPTION} '**/*{kind}'" for kind in kinds)
         raise UsageError(
             f"The dataset {repo_id} holds files of several kinds, which may be the same rows: "
-            f"{_listed(tables)}.",
+            f"{few(tables, _LISTED)}.",
             f"Choose: {choice}; another pattern does, too.",
         )
 
@@ -232,7 +235,7 @@ def _several(repo_id: str, what: str, there: Sequence[str], tables: Sequence[str
     example = next(filter(None, there))
     return UsageError(
         f"The dataset {repo_id} has several {what}, and it is not said which to take: "
-        f"{_listed(named)}.",
+        f"{few(named, _LISTED)}.",
         f"Name one, such as {OPTION} {example}, or files by a pattern, such as {OPTION} "
         f"'{PurePosixPath(tables[0]).parent / '*'}'.",
     )
@@ -241,9 +244,4 @@ def _several(repo_id: str, what: str, there: Sequence[str], tables: Sequence[str
 def _instead(names: Sequence[str]) -> str:
     suffixes = dict.fromkeys(PurePosixPath(name).suffix for name in names if "." in name)
     held = [suffix for suffix in suffixes if suffix not in ("", ".md", ".gitattributes")]
-    return f", only {_listed(held)}" if held else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return f", only {few(held, _LISTED)}" if held else ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.console import megabytes, say, warn
+from pipeline.console import few, megabytes, say, warn
 from pipeline.errors import PipelineError
 from pipeline.hub.client import repeatedly, talking_to_hub
 from pipeline.hub.dataset_choice import OPTION, DataFile, FormatOf, choose_files
@@ -109,9 +109,8 @@ def fetch_dataset(
             f"commit {commit[:12]}."
         )
     if choice.config is not None and choice.others:
-        others = ", ".join(choice.others[:_LISTED])
-        more = f" and {len(choice.others) - _LISTED:,} more" if choice.others[_LISTED:] else ""
-        say(f"{repo_id}: taken is its default, {choice.config}; {OPTION} can be {others}{more}.")
+        others = few(choice.others, _LISTED)
+        say(f"{repo_id}: taken is its default, {choice.config}; {OPTION} can be {others}.")
     return Fetched(folder, commit, choice.files)
 
 

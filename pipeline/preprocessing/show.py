@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.books.decoding import decode
 from pipeline.books.document import Rejected, clean_document
+from pipeline.console import few
 from pipeline.errors import UsageError
 from pipeline.preprocessing.recipe import Task, judge
 
@@ -56,9 +57,8 @@ def find_text(wanted: str, catalog: dict[str, dict[str, Any]], paths: Sequence[P
         return found[0]
     if not found:
         raise UsageError(f"--show {wanted}: no text of that name, id or title in 1_raw.")
-    names = ", ".join(path.name for path in found[:10])
-    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-    raise UsageError(f"--show {wanted}: {len(found)} texts match.", f"Name one: {names}{more}.")
+    names = few([path.name for path in found], 10)
+    raise UsageError(f"--show {wanted}: {len(found)} texts match.", f"Name one: {names}.")
 
 
 def show_text(task: Task, folder: Path, *, whole: bool = True) -> Iterator[Line]:

@@ -105,10 +105,8 @@ def attempt_of(about: Mapping[str, Any]) -> Attempt:
 def local_attempt(folder: Path) -> Attempt:
     """The attempt that counts in the folder of a run, by all that lies there."""
     found = FIRST
-    with suppress(PipelineError, OSError):  # damaged: the checkpoints say it as well
-        found = (
-            read_attempt(read_json_object(folder / FILE)) if (folder / FILE).is_file() else FIRST
-        )
+    with suppress(PipelineError, OSError):  # not there, or damaged: the checkpoints say it as well
+        found = read_attempt(read_json_object(folder / FILE))
     for path in checkpoints.listed(folder):
         with suppress(Broken):
             found = max(found, attempt_of(checkpoints.read_record(path)["about"]))
@@ -130,7 +128,7 @@ def set_others_aside(folder: Path, attempt: Attempt) -> None:
             about = checkpoints.read_record(path)["about"]
         except Broken:
             continue  # told by who looks for the newest
-        if not attempt.holds(attempt_of(about), int(path.name.removeprefix("step-"))):
+        if not attempt.holds(attempt_of(about), checkpoints.step_of(path)):
             moved.append(set_aside(path))
     if moved:
         names = ", ".join(f"{path.parent.name}/{path.name}" for path in moved)

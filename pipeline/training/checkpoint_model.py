@@ -27,12 +27,13 @@ from pipeline.training import checkpoints
 from pipeline.training.adapters import add_adapter, add_token_rows
 from pipeline.training.base_model import BaseModel
 from pipeline.training.chats import describe_chat
-from pipeline.training.checkpointing import ASIDE, BEST, GIVEN_UP
+from pipeline.training.checkpointing import BEST
 from pipeline.training.checkpoints import Broken, Checkpoint
 from pipeline.training.configs import library_errors, meta_model, reason_of, run_config
 from pipeline.training.evaluation import EVALUATIONS, read_evaluations
 from pipeline.training.kept_best import kept_best, no_best
 from pipeline.training.results import EVALUATION, WINDOWS
+from pipeline.training.run_folders import ASIDE, GIVEN_UP
 from pipeline.training.run_state import WEIGHTS, trained_parts
 from pipeline.training.saving import save_trained
 from pipeline.training.settings import OF_ADAPTERS, TrainSettings

@@ -26,17 +26,14 @@ from pipeline.training.attempts import (
 from pipeline.training.best import Best, take_from
 from pipeline.training.checkpoints import Broken, Checkpoint
 from pipeline.training.command_line import COMMAND
-from pipeline.training.copy_notes import COPIED as COPIED
-from pipeline.training.copy_notes import OWED, never_arrived, note_copy
+from pipeline.training.copy_notes import COPIED, OWED, never_arrived, note_copy
 from pipeline.training.identity import Identity, compare, differences
 from pipeline.training.libraries import versions
 from pipeline.training.metrics import HELD_OUT
 from pipeline.training.remote_copies import RemoteCopies
 from pipeline.training.remote_lineage import FOLLOWS, ancestors
 from pipeline.training.requests import Request, Requests
-from pipeline.training.run_folders import ASIDE as ASIDE
-from pipeline.training.run_folders import GIVEN_UP as GIVEN_UP
-from pipeline.training.run_folders import LONGER, is_unfinished, of_others, set_run_aside
+from pipeline.training.run_folders import GIVEN_UP, LONGER, is_unfinished, of_others, set_run_aside
 from pipeline.training.run_state import Parts, Progress, load_progress, save_state
 from pipeline.training.save_policy import SavePolicy, Saver, doomed_of_run, round_ends
 from pipeline.training.segments import Segments
@@ -342,7 +339,7 @@ class RunCheckpoints:
     def _gone_back_to(self, found: Checkpoint) -> Checkpoint:
         """Make `found` what the run goes on with from now on, whatever is newer, here or there."""
         here = [path for path in checkpoints.listed(self.folder) if path.name != found.name]
-        later = [path for path in here if int(path.name.removeprefix("step-")) > found.step]
+        later = [path for path in here if checkpoints.step_of(path) > found.step]
         there = self.remote.newest() if self.remote else None
         is_held = self.attempt.holds(attempt_of(found.about), found.step)
         if later or not is_held or (there is not None and there.step > found.step):

@@ -217,7 +217,12 @@ def listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name) and entry.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """The step of a directory that is named as checkpoints are."""
+    return int(path.name.removeprefix("step-"))
 
 
 def whole(folder: Path, *, hashes: bool = True) -> Iterator[Checkpoint]:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.console import few
 from pipeline.errors import PipelineError
 from pipeline.training.checkpoints import Checkpoint
 from pipeline.training.run_state import load_progress
-from pipeline.training.segments import few
 
 SEGMENTS, HELD_OUT = "segments", "held_out"
 

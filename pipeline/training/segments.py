@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from pipeline.console import say, warn
+from pipeline.console import few, say, warn
 from pipeline.errors import PipelineError
 from pipeline.files import fingerprint, read_jsonl
 from pipeline.training.data import Sample
@@ -31,7 +31,6 @@ OTHERS = "(no segment)"  # texts beside the series; they come first, so that a s
 _BOOKS = Path("books") / "books.parquet"  # beside the folder of a table
 _FOLDERS = ("data", "completion", "chat")
 _LARGEST = 1_000_000  # no series has a segment of a greater number
-_NAMED = 5  # segments in a message
 
 Row = Mapping[str, Any]
 Place = tuple[str, int]  # the source, and the number of a segment of it
@@ -174,12 +173,6 @@ def _refuse(missing: Sequence[str], policy: str) -> None:
             f"{told}.", "Bring its texts in again, or go on without: --missing-segment skip."
         )
     warn(f"{told}: left out.")
-
-
-def few(names: Sequence[str]) -> str:
-    """Names for a message: the first of them, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 # --- which part of a run is which segment ---------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from pipeline.console import say
+from pipeline.console import few, say
 from pipeline.corpus.documents import read_documents
 from pipeline.corpus.examples import (
     COMPLETION_COLUMNS,
@@ -48,7 +48,6 @@ _ABOUT = {"document_id", "record", "id", "collection", "weight", "work"}
 _CHUNKED = {"document_id", "chunk", "char_start"}
 # Written by the library `datasets` beside the tables; no table itself.
 _DESCRIPTIONS = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"}
-_LISTED = 5  # files named in a message
 
 
 def is_address(spec: str) -> bool:
@@ -164,9 +163,8 @@ def _refuse_unknown(files: dict[Path, list[str]]) -> None:
 def _say_left_out(kind: Shape, found: dict[Shape, list[Path]]) -> None:
     for other, paths in found.items():
         if other != kind:
-            names = ", ".join(path.name for path in paths[:_LISTED])
-            more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
-            say(f"--kind {kind} leaves out {_WORDS[other]}: {names}{more}.")
+            names = few([path.name for path in paths])
+            say(f"--kind {kind} leaves out {_WORDS[other]}: {names}.")
 
 
 def _columns(path: Path) -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.training import attempts, checkpoints, leftovers
-from pipeline.training.checkpointing import ASIDE, GIVEN_UP
 from pipeline.training.leftovers import told
+from pipeline.training.run_folders import ASIDE, GIVEN_UP
 
 
 @pytest.fixture

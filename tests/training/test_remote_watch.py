@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.training import checkpoints
-from pipeline.training.checkpointing import COPIED
 from pipeline.training.checkpoints import COMPLETE, Checkpoint
+from pipeline.training.copy_notes import COPIED
 from pipeline.training.remote_copies import RemoteCopies
 from pipeline.training.remote_lineage import FOLLOWS
 from pipeline.training.remote_watch import Watch

@@ -18,9 +18,9 @@ from pipeline.scoring import bits
 from pipeline.training import checkpoints, evaluation
 from pipeline.training.base_model import BaseModel
 from pipeline.training.batches import Sequences
-from pipeline.training.checkpointing import GIVEN_UP
 from pipeline.training.metrics import read_held_out, read_metrics
 from pipeline.training.requests import SAVE, STOP
+from pipeline.training.run_folders import GIVEN_UP
 from pipeline.training.trainer import TrainResult, TrainSettings, train
 from tests.tiny_models import documents, tiny_llama
 
