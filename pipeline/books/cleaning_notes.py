@@ -153,7 +153,7 @@ def _marked_notes(text: str) -> Iterator[Span]:
     notes = list(_notes_with_reference(text))
     for first, last in _runs(notes):
         run = notes[first:last]
-        are_collected = len(run) >= _FEWEST_COLLECTED or _is_headed(text, run[0].start)
+        are_collected = len(run) >= _FEWEST_COLLECTED or bool(_heading_above(text, run[0].start))
         for note, following in zip_longest(run, run[1:]):
             end = note.end
             if following and 0 < following.start - end <= _MOST_BETWEEN:
@@ -174,12 +174,6 @@ def _runs(notes: list[_Note]) -> Iterator[tuple[int, int]]:
                 continue
         yield first, number
         first = number
-
-
-def _is_headed(text: str, start: int) -> bool:
-    """Whether a heading such as NOTES stands right above."""
-    above = text[max(0, start - 120) : start].rstrip()
-    return _NOTES_HEADING.fullmatch(above[above.rfind("\n") + 1 :]) is not None
 
 
 def _is_set_in(between: str) -> bool:
@@ -267,8 +261,16 @@ def _is_lone_star(text: str, match: re.Match[str]) -> bool:
 def _headings_of(text: str, spans: list[Span]) -> Iterator[Span]:
     """FOOTNOTES: and the like, in a line by itself right above a note."""
     for (_, before), (start, _) in pairwise([(0, 0), *spans]):
-        above = text[max(before, start - 120) : start].rstrip(" \n")
-        line = above[above.rfind("\n") + 1 :]
-        if line and _NOTES_HEADING.fullmatch(line):
-            end = start - len(text[max(before, start - 120) : start]) + len(above)
-            yield end - len(line), end
+        if heading := _heading_above(text, start, before):
+            yield heading
+
+
+def _heading_above(text: str, start: int, behind: int = 0) -> Span | None:
+    """The heading of notes right above a place, if there is one `behind` another place."""
+    near = text[max(behind, start - 120) : start]
+    above = near.rstrip(" \n")
+    line = above[above.rfind("\n") + 1 :]
+    if not line or not _NOTES_HEADING.fullmatch(line):
+        return None
+    end = start - len(near) + len(above)
+    return end - len(line), end
