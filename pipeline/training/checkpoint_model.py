@@ -37,7 +37,7 @@ from pipeline.training.run_folders import ASIDE, GIVEN_UP
 from pipeline.training.run_state import WEIGHTS, trained_parts
 from pipeline.training.saving import save_trained
 from pipeline.training.settings import OF_ADAPTERS, TrainSettings
-from pipeline.training.whole_weights import saved_names
+from pipeline.training.whole_weights import saved_tensors
 
 LATEST = "latest"
 _TRIES = 3  # a run that goes on may replace its best weights while they are looked at
@@ -289,7 +289,7 @@ def _with_weights(
         if not settings.trains_everything:
             model = add_adapter(model, base, settings, extended.new)
     _check(model, stored)
-    if settings.trains_everything and saved_names(model) is not None:
+    if settings.trains_everything and saved_tensors(model) is not None:
         return model, stored
     tensors = load_file(path)
     if settings.trains_everything:

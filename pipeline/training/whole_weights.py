@@ -1,14 +1,16 @@
 """Write a whole model tensor by tensor: what `save_pretrained` would write, in little memory.
 
-    names = saved_names(model)                  # of a model without data; None: it cannot be done
+    tensors = saved_tensors(model)              # of a model without data; None: it cannot be done
     write_rounded(model, stored, folder, torch.bfloat16, SHARD_SIZE)
 
 transformers has a model as a whole in memory when it saves it, and once more in 16 bits.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
@@ -30,24 +32,38 @@ if TYPE_CHECKING:
 SLICE = 2_000_000  # numbers worked on at a time
 
 
-def saved_names(model: Any) -> dict[str, str] | None:
-    """The tensors that `save_pretrained` would write of a model without data: the name that each
-    has in a file -> its name in the model. Of weights that are tied there is one.
+@dataclass(frozen=True)
+class Saved:
+    """A tensor of a model's files: `own` is the model's tensor that it is, or is `cut` from."""
 
-    None for an architecture of which parameters are stored in parts or together.
+    own: str
+    shape: tuple[int, ...]
+    cut: bool
+
+
+def saved_tensors(model: Any) -> dict[str, Saved] | None:
+    """The tensors that `save_pretrained` would write of a model without data, by their names in
+    the files. Of weights that are tied there is one; a stack of experts is cut into each of them.
+
+    None for an architecture of which several parameters are stored together.
     """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, revert_weight_conversion
+    from transformers.core_model_loading import revert_weight_conversion
 
-    rules = get_model_conversion_mapping(model, add_legacy=False)
-    if any(isinstance(rule, WeightConverter) for rule in rules):
-        return None
     own = own_tensors(model)
-    in_file = revert_weight_conversion(model, dict(own))
     by_tensor = {id(tensor): name for name, tensor in own.items()}
-    if {id(tensor) for tensor in in_file.values()} != by_tensor.keys():
+    saved: dict[str, Saved] = {}
+    try:
+        whole = revert_weight_conversion(model, dict(own))
+        for name, tensor in own.items():
+            for made, part in revert_weight_conversion(model, {name: tensor}).items():
+                saved[made] = Saved(name, tuple(part.shape), id(part) not in by_tensor)
+    # Whatever the library's rules make of one parameter where they take several.
+    except (ValueError, RuntimeError, KeyError, IndexError, TypeError, NotImplementedError):
         return None
-    return {name: by_tensor[id(tensor)] for name, tensor in in_file.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in whole.items()}
+    if shapes != {name: one.shape for name, one in saved.items()}:
+        return None
+    return saved
 
 
 def own_tensors(model: Any) -> dict[str, "torch.Tensor"]:
@@ -80,7 +96,7 @@ def write_rounded(
     """Write the model, which has no data, with the `stored` weights in `dtype`.
 
     `stored` are all of its parameters by their names in the model, of tied ones any, and
-    `saved_names` must know it.
+    `saved_tensors` must know it. The stacks of experts of a layer are in memory at a time.
 
     Raises:
         PipelineError: weights are not finite numbers in `dtype`.
@@ -88,23 +104,55 @@ def write_rounded(
     """
     sources: dict[str, Stored] = {}
     others = {main: other for other, main in (model.all_tied_weights_keys or {}).items()}
-    for name, own in (saved_names(model) or {}).items():
-        found = stored.get(own) or stored.get(others.get(own, own))
+    saved = saved_tensors(model) or {}
+    for name, one in saved.items():
+        found = stored.get(one.own) or stored.get(others.get(one.own, one.own))
         if found is None:
-            raise ValueError(f"there is no {own}")
+            raise ValueError(f"there is no {one.own}")
         sources[name] = found
     kind = kind_of(dtype)
+    stacks = _Stacks(model, stored, dtype)
 
     def pieces(tensor: Planned) -> Iterator[Callable[[], "torch.Tensor"]]:
+        if saved[tensor.name].cut:
+            yield partial(stacks.take, saved[tensor.name].own, tensor.name)
+            return
         source = sources[tensor.name]
         for first, last in slices(tensor.shape):
             yield partial(_rounded, source, first, last, dtype if tensor.kind == kind else None)
 
     planned = [
-        Planned(name, kind if source.kind in FLOATS else source.kind, source.shape)
+        Planned(name, kind if source.kind in FLOATS else source.kind, saved[name].shape)
         for name, source in sources.items()
     ]
     write_whole(model.to(dtype), folder, planned, pieces, shard_size)
+
+
+class _Stacks:
+    """Parameters that are stored in parts, in `dtype`: taken apart by transformers when the first
+    part is asked for, and each part is given up when it is taken. For use from threads."""
+
+    def __init__(self, model: Any, stored: Mapping[str, Stored], dtype: "torch.dtype") -> None:
+        self._model, self._stored, self._dtype = model, stored, dtype
+        self._parts: dict[str, torch.Tensor] = {}
+        self._lock = Lock()
+
+    def take(self, own: str, part: str) -> "torch.Tensor":
+        with self._lock:
+            if part not in self._parts:
+                self._parts |= self._cut(own)
+            return self._parts.pop(part)
+
+    def _cut(self, own: str) -> dict[str, "torch.Tensor"]:
+        import torch
+        from transformers.core_model_loading import revert_weight_conversion
+
+        source = self._stored[own]
+        whole = torch.empty(as_matrix(source.shape), dtype=self._dtype)
+        for first, last in slices(source.shape):
+            whole[first:last] = _rounded(source, first, last, self._dtype)
+        made = revert_weight_conversion(self._model, {own: whole.reshape(source.shape)})
+        return dict(made)
 
 
 def slices(shape: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -13,10 +13,11 @@ from pipeline.errors import PipelineError
 from pipeline.tensor_files import SHARD_SIZE, Stored, read_file
 from pipeline.training import whole_weights
 from pipeline.training.configs import meta_model
-from pipeline.training.whole_weights import saved_names, write_rounded
+from pipeline.training.whole_weights import saved_tensors, write_rounded
 from tests.training.architectures import tiny_config
 
 DENSE = ("llama", "mistral", "qwen3", "gemma2", "gemma3_text", "phi", "gpt_neox", "gpt2")
+MIXTURES = ("mixtral", "qwen2_moe")
 
 
 def trained(config: Any, folder: Path) -> tuple[Any, dict[str, Stored]]:
@@ -44,9 +45,43 @@ def test_the_files_are_those_of_transformers_byte_for_byte(
     assert contents(tmp_path / "pieces") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("kind", ["mixtral", "qwen2_moe"])
-def test_what_transformers_takes_apart_to_save_it_is_left_to_it(kind: str) -> None:
-    assert saved_names(meta_model(tiny_config(kind))) is None
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_stacks_of_experts_are_cut_as_transformers_cuts_them(kind: str, tmp_path: Path) -> None:
+    config = tiny_config(kind)
+    model, stored = trained(config, tmp_path)
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "whole")
+    write_rounded(meta_model(config), stored, tmp_path / "pieces", torch.bfloat16, SHARD_SIZE)
+    assert contents(tmp_path / "pieces") == contents(tmp_path / "whole")
+
+
+def test_only_the_stacks_of_one_layer_are_in_memory_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config("mixtral", num_hidden_layers=6)
+    _, stored = trained(config, tmp_path)
+    held: list[int] = []
+    real = whole_weights._Stacks.take
+
+    def take(self: Any, own: str, part: str) -> torch.Tensor:
+        made = real(self, own, part)
+        held.append(len({name.split(".")[2] for name in self._parts}))
+        return made
+
+    monkeypatch.setattr(whole_weights._Stacks, "take", take)
+    write_rounded(meta_model(config), stored, tmp_path / "out", torch.bfloat16, SHARD_SIZE)
+    # One layer, and the next while its first part is made ahead.
+    assert len(held) == 6 * config.num_local_experts * 3
+    assert max(held) <= 2
+    assert held[-1] == 0
+
+
+def test_what_is_stored_together_is_left_to_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = meta_model(tiny_config("llama"))
+    monkeypatch.setattr(
+        "transformers.core_model_loading.revert_weight_conversion",
+        lambda _, tensors: {"both": torch.empty(2)} if len(tensors) > 1 else tensors,
+    )
+    assert saved_tensors(model) is None
 
 
 def test_only_some_slices_are_in_memory_at_a_time(
