@@ -37,6 +37,7 @@ from pipeline.writers import (
     check_whole,
     open_writer,
     proof_of,
+    recorded_form,
     tuned_model,
 )
 
@@ -225,6 +226,8 @@ def form_of(workspace: Workspace, tuned: Candidate, chat: bool | None) -> Form |
         ends = chat_ends(place, proof_of(workspace))
         if ends and (chat or "tokenizer.chat_template" in metadata(place)):
             return Form(True, ends=ends)
+    if chat and (recorded := recorded_form(tuned)) and recorded.chat:
+        return recorded  # with its template and ends
     return None if chat is None else Form(chat)
 
 

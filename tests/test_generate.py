@@ -21,7 +21,7 @@ import pytest
 from pipeline import prompts, writers
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.gguf import convert
-from pipeline.generate import context_of, generate
+from pipeline.generate import context_of, form_of, generate
 from pipeline.training import scored_models
 from pipeline.training.scored_models import find_candidate
 from pipeline.workspace import Workspace
@@ -176,8 +176,6 @@ def test_the_most_finished_model_of_the_data_directory_is_taken(
 def test_what_stage_6_recorded_says_whether_prompts_are_turns_of_a_chat(
     models: Path, tmp_path: Path
 ) -> None:
-    from pipeline.training.scored_models import find_candidate
-
     folder = tmp_path / "6_adapter"
     shutil.copytree(models / "adapter", folder)
     evaluation = folder / "evaluation.json"
@@ -188,6 +186,10 @@ def test_what_stage_6_recorded_says_whether_prompts_are_turns_of_a_chat(
         assert form.chat == chat
     assert form is not None
     assert (form.template, form.ends) == ("{{ 1 }}", ("<e>",))
+    tuned = find_candidate(str(folder))
+    assert form_of(Workspace(tmp_path), tuned, True) == form, "asked for, it is the same chat"
+    assert form_of(Workspace(tmp_path), tuned, None) is None, "which the folder tells by itself"
+    assert form_of(Workspace(tmp_path), tuned, False) == writers.Form(chat=False)
     evaluation.write_text('{"chat": 3}')
     with pytest.raises(PipelineError, match=r"evaluation.json is damaged"):
         writers.recorded_form(find_candidate(str(folder)))
