@@ -1,21 +1,18 @@
 """How much of what a model wrote stands word for word in the text that it was trained on."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline import console
 from pipeline.corpus.documents import find_splits
-from pipeline.corpus.statistics import columns_of, parquet_files, read_parts
-from pipeline.corpus.table_rows import BadRow
-from pipeline.corpus.tables import read_rows
-from pipeline.errors import PipelineError
+from pipeline.corpus.statistics import columns_of, read_parts
 from pipeline.files import FileFact
 from pipeline.scoring.overlap import Overlap, longest_overlap
 from pipeline.storage.urls import redact
-from pipeline.training.sources import split_files
+from pipeline.training.sources import choose_kind, files_in, samples_in, split_files
 from pipeline.workspace import Workspace
 
 _SHOWN = 160  # characters of a copied stretch
@@ -60,11 +57,13 @@ class Copied:
 class TrainingText:
     """The text that a data directory's model was trained on: without what is held out.
 
-    `place` is the folder that all of its files lie in.
+    `place` is the folder that all of its files lie in, `kind` that of the samples, as --kind has
+    it.
     """
 
     place: Path
     files: list[Path]
+    kind: str = "auto"
     _titles: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -77,29 +76,31 @@ class TrainingText:
         record = workspace.record("train")
         dataset = record.settings.get("dataset") if record else None
         if record is not None and dataset:
-            return cls._given(workspace, redact(str(dataset)), record.inputs)
+            kind = str(record.settings.get("kind", "auto"))
+            return cls._given(workspace, redact(str(dataset)), record.inputs, kind)
         for stage in ("upload", "chunk"):
             folder = workspace.directory(stage)
             if any(folder.rglob("*.parquet")):
-                files, _ = find_splits(parquet_files(folder))
+                files, _ = find_splits(files_in(folder))
                 if files:
                     return cls(folder, files)
         return None
 
     @classmethod
     def _given(
-        cls, workspace: Workspace, name: str, facts: Sequence[FileFact]
+        cls, workspace: Workspace, name: str, facts: Sequence[FileFact], kind: str
     ) -> "TrainingText | None":
         paths = [workspace.root / fact.path for fact in facts]
         sizes = [fact.size for fact in facts]
-        changed = [p for p, size in zip(paths, sizes, strict=True) if _size(p) != size]
-        unreadable = [path for path in paths if path.suffix != ".parquet"]
-        if changed or unreadable or not paths:
-            why = "is not on this disk as it was then" if changed else "is no Parquet"
-            console.warn(f"The model was trained on {name}, which {why}: it is not searched.")
+        if not paths or any(_size(p) != size for p, size in zip(paths, sizes, strict=True)):
+            console.warn(
+                f"The model was trained on {name}, which is not on this disk as it was then: it is"
+                " not searched."
+            )
             return None
         place = Path(os.path.commonpath([path.parent for path in paths]))
-        return cls(place, split_files(paths)[0])
+        kind, tables = choose_kind(paths, kind)
+        return cls(place, split_files(tables)[0], kind)
 
     def copied(self, samples: Sequence[str]) -> list[Copied]:
         """For each sample what stands in this text.
@@ -118,7 +119,8 @@ class TrainingText:
         return None if document is None else self._titles.get(document, document)
 
     def _documents(self) -> Iterator[tuple[str, str]]:
-        texts = [path for path in self.files if "text" in columns_of(path)[0]]
+        parquet = [path for path in self.files if path.suffix == ".parquet"]
+        texts = [path for path in parquet if "text" in columns_of(path)[0]]
         for part in read_parts(texts):
             title = part.about.get("title")
             if title:
@@ -129,14 +131,13 @@ class TrainingText:
                 yield from self._records(path)
 
     def _records(self, path: Path) -> Iterator[tuple[str, str]]:
-        """Completions and chats, of which the model learned to write what they answer."""
+        """Completions and chats, of which the model learned to write what they answer, and texts in
+        tables of anybody's."""
         name = path.relative_to(self.place).as_posix()
-        columns = ("completion", "messages")
+        kind, _ = choose_kind([path], self.kind)
         texts: list[str] = []
-        for row in read_rows(lambda: path.open("rb"), lambda: path, str(path), columns):
-            if isinstance(row, BadRow):
-                raise PipelineError(f"{path}, {row.where}: {row.reason}.")
-            texts += _answers(row.value)
+        for sample in samples_in([path], kind, "document"):
+            texts += _learned(sample.content)
             if len(texts) >= _ROWS:
                 # A character that no sample has keeps a stretch within one record.
                 yield name, "\0".join(texts)
@@ -148,13 +149,8 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def _answers(record: dict[str, Any]) -> list[str]:
-    messages = record.get("messages")
-    if isinstance(messages, list):
-        return [
-            m["content"] for m in messages
-            if isinstance(m, dict) and m.get("role") == "assistant"
-            and isinstance(m.get("content"), str)
-        ]  # fmt: skip
-    completion = record.get("completion")
-    return [completion] if isinstance(completion, str) else []
+def _learned(content: Mapping[str, Any]) -> list[str]:
+    """Of a sample the texts that a model learns to write."""
+    if "messages" in content:
+        return [turn["content"] for turn in content["messages"] if turn["role"] == "assistant"]
+    return [content.get("completion", content.get("text", ""))]

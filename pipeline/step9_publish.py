@@ -21,6 +21,7 @@ from pipeline.books.mentions import find_mentions
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
 from pipeline.console import warn
+from pipeline.corpus.table_words import table_words
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.merge import merge_adapter
 from pipeline.export.modelfile import parse_modelfile
@@ -133,7 +134,7 @@ def model_of(workspace: Workspace, settings: dict[str, Any]) -> Model:
     """What the repository is to hold."""
     rules = [rule.name for rule in RULES if rule.on]
     return Model(
-        workspace, settings, find_mentions, rules, partial(copied, workspace),
+        workspace, settings, find_mentions, table_words, rules, partial(copied, workspace),
         merged=merged_files(workspace), known=known_scans(workspace, "upload", GATE_VERSION),
     )  # fmt: skip
 

@@ -61,14 +61,30 @@ def test_a_dataset_that_the_run_was_given_is_searched_and_not_what_lies_beside(d
     assert str(len(LEARNED)) not in copied(data)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("lines.jsonl", json.dumps({"body": LEARNED}) + "\n"),
+        ("rows.csv", f'instruction,output\nSay it.,"{LEARNED}"\n'),
+        ("chats.json", json.dumps([{"conversations": [
+            {"from": "human", "value": OTHER}, {"from": "gpt", "value": LEARNED}]}])),
+    ],
+)  # fmt: skip
+def test_tables_of_any_format_are_searched_for_what_the_model_learned_to_write(
+    name: str, content: str, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    trained_on(data, tmp_path / name)
+    assert copied(data) == f"{len(LEARNED)} characters, {len(LEARNED.split())} words ({name})"
+    text = TrainingText.of(Workspace(data))
+    assert text is not None
+    (asked,) = text.copied([OTHER])
+    assert asked.characters.length < len(OTHER), "what the user says is nothing that it learned"
+
+
 def test_a_dataset_that_is_not_at_hand_is_named_and_nothing_else_is_searched(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = tmp_path / "lines.jsonl"
-    lines.write_text(json.dumps({"text": LEARNED}) + "\n")
-    trained_on(data, lines)
-    assert TrainingText.of(Workspace(data)) is None
-    assert "trained on org/theirs, which is no Parquet: it is not" in capsys.readouterr().err
     trained_on(data, tmp_path / "theirs" / "train.parquet", dataset="https://ada:s3cret@x.org/a")
     table(tmp_path / "theirs" / "train.parquet", LEARNED + OTHER)
     assert TrainingText.of(Workspace(data)) is None

@@ -437,26 +437,50 @@ def test_the_texts_that_were_trained_on_are_searched_as_stage_4_searches_them(
     publish(data, title="Other", allow_mentions=["84-tale"])
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("lines.jsonl", '{{"text": "Fine."}}\n{{"body": ["x", {{"y": "From {0}."}}]}}\n', 2),
+        ("rows.csv", "prompt,completion\nSay it.,From {0}.\n", 2),
+        ("chats.json", '[{{"conversations": [{{"from": "gpt", "value": "From {0}."}}]}}]', 1),
+    ],
+)
+def test_training_texts_of_any_format_are_searched(
+    name: str, content: str, line: int, data: Path, hub: HubServer, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / name).write_text(content.format(PROJECT))
+    trained_on(data, str(tmp_path), tmp_path / name)
+    publish(data)
+    assert "searched for" not in card(data)
+    with pytest.raises(PipelineError, match=rf"1 text \({name}\) refers to {PROJECT}"):
+        publish(data, repo_id="ada/tales")
+    assert f"{name}:{line}: " in " ".join(capsys.readouterr().err.split())
+    assert hub.requests == []
+
+
+def trained_on(data: Path, dataset: str, *files: Path) -> None:
+    """The record of a run that was given these files."""
+    record(data, "train", "6_adapter", iter(()), base_model="b", revision=None, dataset=dataset)
+    path = data / "6_adapter" / "stage.json"
+    value = json.loads(path.read_text())
+    value["inputs"] = [
+        {"path": str(file), "size": 1, "sha256": sha256_file(file) if file.exists() else "gone"}
+        for file in files
+    ]
+    path.write_text(json.dumps(value))
+
+
 def test_texts_that_lie_elsewhere_are_said_not_to_be_searched(data: Path, tmp_path: Path) -> None:
     own = next((data / "4_dataset").glob("data/train-*.parquet"))
-    path = data / "6_adapter" / "stage.json"
-
-    def trained_on(dataset: str, *files: Path) -> None:
-        record(data, "train", "6_adapter", iter(()), base_model="b", revision=None, dataset=dataset)
-        value = json.loads(path.read_text())
-        value["inputs"] = [
-            {"path": str(file), "size": 1, "sha256": sha256_file(own)} for file in files
-        ]
-        path.write_text(json.dumps(value))
-
     elsewhere = tmp_path / "theirs.parquet"
-    trained_on("someone/tales", own)
+    trained_on(data, "someone/tales", own)
     publish(data)
     assert "> None of the texts that it was trained on was searched for" in card(data)
     (told,) = json.loads((data / "9_model" / "stage.json").read_text())["warnings"]
     assert "see to that yourself" in told
     shutil.copy(own, elsewhere)
-    trained_on(str(elsewhere), elsewhere, tmp_path / "gone.parquet")
+    trained_on(data, str(elsewhere), elsewhere, tmp_path / "gone.parquet")
     publish(data)
     assert "> 1 of the 2 files of training texts was not searched for" in card(data)
 

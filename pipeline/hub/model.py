@@ -30,7 +30,7 @@ from pipeline.hub.provenance import (
 from pipeline.hub.publishing import lines_to_mend
 from pipeline.hub.scanning import FindMentions, Found, Scan, documents_in, scan_text
 from pipeline.hub.told import ADAPTER, MERGED, PICTURE, Told
-from pipeline.hub.training_texts import Searched, search_texts
+from pipeline.hub.training_texts import Searched, TableWords, search_texts
 from pipeline.workspace import Workspace
 
 CARD, MODELFILE = "README.md", "Modelfile"
@@ -42,14 +42,16 @@ Copied = Callable[[Sequence[str]], Sequence[Mapping[str, Any]] | None]
 class Model:
     """What stage 9 is to publish.
 
-    `settings` are its options, `rules` those of stage 2 that are on by default, and `copied` finds
-    for each sample the longest stretches that stand in the training text. `merged` are the files of
+    `settings` are its options, `rules` those of stage 2 that are on by default, `table_words` reads
+    tables that stage 3 did not write, and `copied` finds for each sample the longest stretches that
+    stand in the training text. `merged` are the files of
     the merged model, once they are made, and `known` what the gate found in files earlier.
     """
 
     workspace: Workspace
     settings: Mapping[str, Any]
     find_mentions: FindMentions
+    table_words: TableWords
     rules: Collection[str]
     copied: Copied
     merged: Mapping[str, Path] = field(default_factory=dict)
@@ -72,7 +74,9 @@ class Model:
         dataset = self.made_with.get("train", {}).get("dataset")
         if dataset and not Path(dataset).exists():
             return Searched(files=len(self.data), missing=[fact.path for fact in self.data])
-        return search_texts(self.workspace, self.data, self.find_mentions, self.known)
+        return search_texts(
+            self.workspace, self.data, self.find_mentions, self.table_words, self.known
+        )
 
     @property
     def mark(self) -> str:

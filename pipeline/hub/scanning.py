@@ -128,6 +128,14 @@ def scan_parquet(part: Part, find: FindMentions) -> Scan:
         return scan
 
 
+def column_names(path: Path) -> list[str]:
+    """The columns of a Parquet file. Raises PipelineError if it is damaged."""
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        return list(pq.read_schema(path).names)
+
+
 def documents_in(path: Path) -> list[dict[str, Any]]:
     """What the rows of a file of chunks or records say of their documents, each once, with its
     `characters` where that can be told. Raises PipelineError if the file is damaged."""
