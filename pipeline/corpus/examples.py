@@ -16,6 +16,7 @@ Shape = Literal["text", "completion", "chat"]
 
 TEXT_COLUMNS = ("text", "content", "body")
 PROMPT_COLUMNS = ("prompt", "instruction", "input", "question")
+GIVEN_COLUMNS = ("input", "context")  # what an instruction speaks of, in Alpaca's rows and Dolly's
 COMPLETION_COLUMNS = ("completion", "generation", "response", "output", "answer")
 MESSAGES_COLUMNS = ("messages", "conversations", "conversation")
 ABOUT_COLUMNS = ("id", "title", "authors", "language", "source", "rights")
@@ -52,7 +53,10 @@ class BadExample(Exception):
 def wanted_columns(names: ColumnNames) -> set[str]:
     """Every column that can matter: for reading no others."""
     given = {names.text, names.prompt, names.completion, names.messages} - {None}
-    common = (TEXT_COLUMNS, PROMPT_COLUMNS, COMPLETION_COLUMNS, MESSAGES_COLUMNS, ABOUT_COLUMNS)
+    common = (
+        TEXT_COLUMNS, PROMPT_COLUMNS, GIVEN_COLUMNS, COMPLETION_COLUMNS, MESSAGES_COLUMNS,
+        ABOUT_COLUMNS,
+    )  # fmt: skip
     return {name for name in given if name}.union(*common)
 
 
@@ -103,8 +107,8 @@ def as_example(row: Mapping[str, Any], shape: Shape, names: ColumnNames) -> dict
 
     - text: {"text"}, and under "about" those of ABOUT_COLUMNS that hold words
       (`authors` perhaps a list of them);
-    - completion: {"prompt", "completion"}; where the columns are the common `instruction` and
-      `input`, the prompt is both with an empty line between them;
+    - completion: {"prompt", "completion"}; where the columns are the common `instruction`
+      and `input` (or `context`), the prompt is both with an empty line between them;
     - chat: {"messages": [{"role", "content"}]}, with the roles system, user, assistant and tool.
 
     Raises BadExample if something is missing, blank, no text, or if a chat cannot be learnt from.
@@ -167,9 +171,10 @@ def _is_whole(text: str) -> bool:
 def _prompt(row: Mapping[str, Any], names: ColumnNames) -> str:
     column = _column(row, names.prompt, PROMPT_COLUMNS)
     prompt = _text(row[column], f"'{column}'")
-    # Alpaca's rows: what the instruction speaks of is in `input`, which may be empty.
-    if names.prompt is None and column == "instruction" and row.get("input") not in (None, ""):
-        return prompt + "\n\n" + _text(row["input"], "'input'")
+    if names.prompt is None and column == "instruction":
+        for given in GIVEN_COLUMNS:
+            if row.get(given) not in (None, ""):
+                return prompt + "\n\n" + _text(row[given], f"'{given}'")
     return prompt
 
 

@@ -166,14 +166,15 @@ def test_prompt_and_completion_join_as_given(prompt: str, completion: str) -> No
     }
 
 
-def test_an_instruction_takes_its_input_with_it() -> None:
-    row: dict[str, Any] = {"instruction": "Translate.", "input": "chat", "output": "cat"}
+@pytest.mark.parametrize(("given", "answer"), [("input", "output"), ("context", "response")])
+def test_an_instruction_takes_its_input_with_it(given: str, answer: str) -> None:
+    row: dict[str, Any] = {"instruction": "Translate.", given: "chat", answer: "cat"}
     assert as_example(row, "completion", COMMON)["prompt"] == "Translate.\n\nchat"
     for nothing in ("", None):
-        row = row | {"input": nothing}
+        row = row | {given: nothing}
         assert as_example(row, "completion", COMMON)["prompt"] == "Translate."
     named = ColumnNames(prompt="instruction")
-    assert as_example(row | {"input": "x"}, "completion", named)["prompt"] == "Translate."
+    assert as_example(row | {given: "x"}, "completion", named)["prompt"] == "Translate."
 
 
 @pytest.mark.parametrize(
