@@ -55,7 +55,7 @@ def fingerprint(value: Any) -> str:
 
 def sync(path: Path) -> None:
     """Make sure that what was written to the file or directory `path` is on the disk."""
-    if path.is_dir() and os.name == "nt":
+    if os.name == "nt" and path.is_dir():
         return  # Windows cannot open a directory
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -55,7 +55,7 @@ class Outputs:
         self._restore_deleted = restore_deleted
         self._touched: set[str] = set()
         self._outputs = dict(before.outputs) if before else {}
-        self._unconfirmed: list[Output] = []
+        self._unconfirmed: list[tuple[Output, bytes]] = []  # with what the journal says of each
 
     def _begin(self) -> None:
         """Called before the first output is written."""
@@ -98,7 +98,7 @@ class Outputs:
         self._touched.add(name)
         self._begin()
         self._outputs[name] = Output(name, 0, "", key, row)
-        self._note(self._outputs[name], written=True)
+        self._note(_journal_line(self._outputs[name], written=True))
 
     def claim(self, name: str) -> None:
         """Take a file that a person put in the place of an output for this run's own: it goes at
@@ -226,7 +226,8 @@ class Outputs:
             )
             return False
         self._begin()
-        self._note(output, written=False)
+        line = _journal_line(output, written=False)
+        self._note(line)
         try:
             rename(temporary, path)
         except BaseException:  # stopped after the rename, the file is ours all the same
@@ -234,23 +235,22 @@ class Outputs:
                 self._outputs[output.name] = output
             raise
         self._outputs[output.name] = output
-        self._unconfirmed.append(output)
+        self._unconfirmed.append((output, line))
         if len(self._unconfirmed) >= _CONFIRMED_TOGETHER:
             self._confirm()
         return True
 
-    def _note(self, *outputs: Output, written: bool) -> None:
-        lines = [encode_json({**output.as_json(), "written": written}) for output in outputs]
+    def _note(self, *lines: bytes) -> None:
         with (self.directory / JOURNAL).open("ab") as journal:
-            journal.write(b"".join(line + b"\n" for line in lines))
+            journal.write(b"".join(lines))
 
     def _confirm(self) -> None:
         """Note the outputs that were given their names, once these are on the disk."""
         if not self._unconfirmed:
             return
-        for folder in {(self.directory / output.name).parent for output in self._unconfirmed}:
+        for folder in {(self.directory / output.name).parent for output, _ in self._unconfirmed}:
             sync(folder)
-        self._note(*self._unconfirmed, written=True)
+        self._note(*(_as_written(line) for _, line in self._unconfirmed))
         self._unconfirmed = []
 
     def _remove_unwanted(self) -> None:
@@ -263,3 +263,16 @@ class Outputs:
                 continue
             (self.directory / name).unlink(missing_ok=True)
             del self._outputs[name]
+
+
+_ANNOUNCED, _WRITTEN = b'"written": false}\n', b'"written": true}\n'
+
+
+def _journal_line(output: Output, *, written: bool) -> bytes:
+    """What the journal says of an output, that it is about to be written or that it was."""
+    return encode_json({**output.as_json(), "written": written}) + b"\n"
+
+
+def _as_written(line: bytes) -> bytes:
+    """The line of an output that was announced, now that it is written."""
+    return line.removesuffix(_ANNOUNCED) + _WRITTEN

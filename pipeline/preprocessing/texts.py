@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from pipeline.workspace import Workspace
 
 REJECTED = "rejected"  # the folder
 SMALL = 12_000_000  # bytes: so much text is cleaned before a process has started
+PARCEL = 800_000  # bytes of text that a process is sent at a time
 _RELATIONS = {
     "exact": "its text is the same as that of {kept}",
     "near": "{share} of its text is that of {kept}",
@@ -196,14 +197,35 @@ def _results(
 ) -> Iterator[Iterator[tuple[Text, Result]]]:
     """The results of some work in their order, made by this process where it is little. To be
     opened before any progress is shown: a process with one thread starts others sooner."""
-    files = (job.path if isinstance(job, Task) else job for _, job in work)
-    is_much = any(size > SMALL for size in accumulate(path.stat().st_size for path in files))
-    jobs = jobs if is_much else 1
+    sizes = [(job.path if isinstance(job, Task) else job).stat().st_size for _, job in work]
+    jobs = jobs if sum(sizes) > SMALL else 1
+    parcels = _parcels([job for _, job in work], sizes, PARCEL if jobs > 1 else 0)
     with ExitStack() as stack:
         folder = stack.enter_context(run.scratch()) if jobs > 1 and run.writes else None
         workers = stack.enter_context(Workers(jobs, imports=("numpy",)))
-        made = workers.map(partial(work_on, folder=folder), (job for _, job in work))
+        made = chain.from_iterable(workers.map(partial(_work_on_all, folder=folder), parcels))
         yield zip((text for text, _ in work), made, strict=True)
+
+
+def _parcels(
+    work: Sequence[Task | Path], sizes: Sequence[int], least: int
+) -> Iterator[list[Task | Path]]:
+    """The work in parcels of at least so many bytes, if there are so many: short texts together,
+    for to send each of them to another process takes longer than to send a few."""
+    parcel: list[Task | Path] = []
+    held = 0
+    for job, size in zip(work, sizes, strict=True):
+        parcel.append(job)
+        held += size
+        if held >= least:
+            yield parcel
+            parcel, held = [], 0
+    if parcel:
+        yield parcel
+
+
+def _work_on_all(parcel: Sequence[Task | Path], folder: Path | None) -> list[Result]:
+    return [work_on(job, folder) for job in parcel]
 
 
 def _take(run: StageRun, text: Text, result: Result, cache: SketchCache) -> None:
