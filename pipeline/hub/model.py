@@ -44,8 +44,8 @@ class Model:
 
     `settings` are its options, `rules` those of stage 2 that are on by default, `table_words` reads
     tables that stage 3 did not write, and `copied` finds for each sample the longest stretches that
-    stand in the training text. `merged` are the files of
-    the merged model, once they are made, and `known` what the gate found in files earlier.
+    stand in the training text. `merged` are the files of the merged model, once they are made, and
+    `known` what the gate found in files earlier.
     """
 
     workspace: Workspace

@@ -79,7 +79,7 @@ class DryRun(StageRun):
         self.written.append(output.name)
         return True
 
-    def _note(self, *outputs: Output, written: bool) -> None:
+    def _note(self, *lines: bytes) -> None:
         """No journal is kept."""
 
     def _begin(self) -> None:
