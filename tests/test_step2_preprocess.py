@@ -602,6 +602,15 @@ def test_a_dry_run_over_a_finished_stage_leaves_all_as_it_was(shelf: Shelf) -> N
     assert shelf.contents() == before
 
 
+def test_a_dry_run_leaves_what_a_person_put_in_before_the_first_run(shelf: Shelf) -> None:
+    shelf.put(a="A few words.", b=tale(2))
+    shelf.made.mkdir()
+    (shelf.made / "a.txt").write_text("Mine.\n")
+    before = shelf.contents()
+    shelf.run(dry_run=True)
+    assert shelf.contents() == before
+
+
 def test_show_prints_what_was_cut_by_which_rule_and_writes_nothing(
     shelf: Shelf, capsys: pytest.CaptureFixture[str]
 ) -> None:
