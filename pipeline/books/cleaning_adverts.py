@@ -139,9 +139,9 @@ def _end_of_titles(text: str, near: list[Span], titles: list[str]) -> int | None
     if not _are_titles(titles):
         return None
     ends = [near[0][1]]
-    found = len(titles)
+    found = most = len(titles)
     widest = 2
-    for (_, before), (start, stop) in pairwise(near):
+    for number, ((_, before), (start, stop)) in enumerate(pairwise(near), 1):
         lines = stripped_lines(text, start, stop)
         gap = text.count("\n", before, start)
         if _BY.match(lines[0]) and len(ends) > 2:
@@ -149,11 +149,25 @@ def _end_of_titles(text: str, near: list[Span], titles: list[str]) -> int | None
             break
         if (found and gap > widest) or _END.match(lines[0]) or not _are_titles(lines):
             break
+        # Below titles line by line, one that stands alone is the heading of more, or no title.
+        is_alone = len(lines) == 1 and most >= _FEWEST_TITLES
+        if is_alone and not _PRICE.search(lines[0]) and not _heads_titles(text, near[number:]):
+            break
         if found == 1:
             widest = max(widest, min(gap, 3))
         found += len(lines)
+        most = max(most, len(lines))
         ends.append(stop)
     return ends[-1] if found >= _FEWEST_TITLES else None
+
+
+def _heads_titles(text: str, near: list[Span]) -> bool:
+    """Whether there are several titles right below the first of the paragraphs."""
+    below = near[1:2]
+    if not below or text.count("\n", near[0][1], below[0][0]) > 2:
+        return False
+    lines = stripped_lines(text, *below[0])
+    return len(lines) > 1 and _are_titles(lines)
 
 
 _BY = re.compile(r"[\W_]*by\b", re.I)

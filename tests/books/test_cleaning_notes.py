@@ -149,6 +149,15 @@ def test_a_list_of_the_authors_books_goes_from_either_end(heading: str, titles: 
     assert apply("advertisements", back).split() == BOOK.split()
 
 
+@pytest.mark.parametrize("gap", ["\n", "\n\n"], ids=["right below", "apart"])
+def test_a_line_alone_below_a_list_in_lines_is_no_title_of_it(gap: str) -> None:
+    listed = f"BY THE SAME AUTHOR{gap}{TITLES['in lines']}"
+    story = f"A WINTER NIGHT\n\n{BOOK}"
+    assert apply("advertisements", f"{listed}\n\n{story}").split() == story.split()
+    groups = f"{listed}\n\nPLAYS\n\nThe Cup\nThe Ring"
+    assert apply("advertisements", f"{groups}\n\n{story}").split() == story.split()
+
+
 @pytest.mark.parametrize("heading", ["ADVERTISEMENTS", "A SELECTION FROM THE CATALOGUE OF SMITH"])
 def test_a_publishers_list_goes_as_far_as_its_prices(heading: str) -> None:
     text = f"{BOOK}THE END\n\n{heading}\n\n\n{PRICED}\n\nNOTES\n\n{PROSE}"
