@@ -138,6 +138,7 @@ def export(run: StageRun, source: Source, scratch: Path, wish: Wish, key: str) -
     Raises PipelineError: something does not fit, is missing or damaged, the disk is too small, or
     what was made is not what was trained. What was finished before that is in place.
     """
+    quiet_libraries()
     finished = Finished(run, key, [ADAPTER] if wish.as_adapter else wish.kinds)
     try:
         with told_if_full(run.directory, scratch) as needed:
@@ -178,7 +179,6 @@ def _task(
 
 def _make(task: Task) -> None:
     task.logs.mkdir(exist_ok=True)
-    quiet_libraries()
     if task.wish.as_adapter:
         _export_adapter(task)
     else:

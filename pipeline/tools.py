@@ -31,11 +31,13 @@ def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
         typer.echo(training)
     following = next((stage.name for stage in stages if not stage.condition.holds), None)
     place = "" if data_dir == DEFAULT_DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
+    workspace.hashes.save()
+    if following is None and training:
+        return  # it has said which command goes on
     if following is None:
         typer.echo(f'Everything is up to date. Try it: pipeline generate "It was late"{place}')
     else:
         typer.echo(f"Next: pipeline {following}{place}")
-    workspace.hashes.save()
 
 
 def inspect_data(

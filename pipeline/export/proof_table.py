@@ -99,6 +99,6 @@ def _told_training(proof: Mapping[str, Any]) -> str:
     if proof["text"].get("whole", True):
         return ""
     return (
-        f" Training scored all held-out text, which cannot be set beside this: {', '.join(known)}"
-        " bits per byte."
+        " Training scored more of the held-out text, which cannot be set beside this:"
+        f" {', '.join(known)} bits per byte."
     )

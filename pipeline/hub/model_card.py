@@ -164,8 +164,9 @@ def _scores(told: Told) -> Iterator[str]:
     noun = "document" if len(documents) == 1 else "documents"
     part = part_of_text(told.proof)
     each = (
-        f"Base and trained model on all of the held-out text ({size} of {len(documents):,} {noun}),"
-        f" the others on {part:,} bytes of it: compare these with one another"
+        f"Base and trained model on the held-out text that training scored ({size} of"
+        f" {len(documents):,} {noun}), the others on {part:,} bytes of it: compare these with one"
+        " another"
         if part is not None
         else f"All on the same held-out text ({size} of {len(documents):,} {noun})"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.books.cleaning import Rule, choose_rules
-from pipeline.books.document import CleanDocument, Rejected, clean_document
+from pipeline.books.document import NO_MARKERS, CleanDocument, Rejected, clean_document
 from pipeline.books.languages import detect_language
 from pipeline.books.mentions import Mention, find_mentions
 from pipeline.books.quality import Limits, Quality, complaint, measure
@@ -113,7 +113,9 @@ def clean_text(task: Task) -> Result:
         return Result(row | rejection(reason, document.characters_in))
     data = document.text.encode()
     mentions, warnings = describe_mentions(task.path.name, document.mentions)
-    warnings = [f"{task.path.name}: {warning}." for warning in document.warnings] + warnings
+    # A text of one's own has no markers: that is for the report, and nothing to be warned of.
+    told = [warning for warning in document.warnings if warning != NO_MARKERS]
+    warnings = [f"{task.path.name}: {warning}." for warning in told] + warnings
     row |= {"mentions": mentions}
     made = sketch(document.text).to_bytes() if recipe.duplicates != "off" else b""
     return Result(row, data, sha256_bytes(data), made, tuple(warnings))

@@ -78,11 +78,13 @@ def count(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _reasons(rows: Sequence[dict[str, Any]]) -> Counter[str]:
+    """How often each reason was met: those that differ in figures only under the first of them."""
     reasons: Counter[str] = Counter()
+    first: dict[str, str] = {}
     for row in rows:
         if row["verdict"] == "rejected":
             reason = _QUOTE.sub('"..."', str(row.get("reason")))
-            reasons[_FIGURE.sub("N", reason)] += 1
+            reasons[first.setdefault(_FIGURE.sub("N", reason), reason)] += 1
     return reasons
 
 
@@ -108,12 +110,17 @@ def summary(run: StageRun) -> str:
 def reasons(run: StageRun) -> list[str]:
     """The lines under the summary: how often each reason for leaving a text out was met."""
     found = list(run.counts.get("reasons", {}).items())
-    lines = [f"  {number:,} rejected: {reason}" for reason, number in found[:_SHOWN_REASONS]]
+    lines = [_told(reason, number) for reason, number in found[:_SHOWN_REASONS]]
     if len(found) > _SHOWN_REASONS:
         lines.append(f"  and {len(found) - _SHOWN_REASONS} other reasons")
     if found:
         lines.append(f"  {run.directory / REJECTED} has a sentence for each.")
     return lines
+
+
+def _told(reason: str, number: int) -> str:
+    varies = number > 1 and _FIGURE.search(reason)
+    return f"  {number:,} rejected{', such as one because' if varies else ':'} {reason}"
 
 
 def planned(run: DryRun, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
