@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.acquisition.documents import DOCUMENT_SUFFIXES
 from pipeline.acquisition.sources import Source
-from pipeline.console import say
+from pipeline.console import few, say
 from pipeline.corpus.compression import plain_name
 from pipeline.corpus.tables import FORMATS
 from pipeline.errors import PipelineError, UsageError
@@ -62,10 +62,13 @@ def sort_out(place: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[En
         documents = []
     if documents and tables:
         say(
-            f"{redact(place)} holds {len(documents):,} texts; its {len(tables):,} tables "
-            f"({tables[0].name}, ...) are left alone: name them with --source to take them."
+            f"{redact(place)} holds {len(documents):,} texts; its tables are left alone "
+            f"({few([entry.name for entry in tables])}): name them with --source to take them."
         )
         tables = []
+    strange = [entry.name for entry in others if not is_of(entry.name, DOCUMENT_SUFFIXES)]
+    if strange and (documents or tables):
+        say(f"Files of other kinds in {redact(place)} are left alone: {few(strange)}.")
     if not documents and not tables:
         raise PipelineError(
             f"--source {redact(place)} has no texts (.txt, .md, .epub, .html) and no tables "

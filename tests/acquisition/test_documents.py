@@ -164,9 +164,12 @@ def test_a_folder_beside_texts_keeps_its_tables_to_itself(
 ) -> None:
     (tmp_path / "a.txt").write_text("A text.\n")
     (tmp_path / "list.csv").write_text("file,title\na.txt,A\n")
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF-1.4")
     acquire(tmp_path / "data", source=[str(tmp_path)])
     assert names(tmp_path / "data") == ["a.txt"]
-    assert "its 1 tables (list.csv, ...) are left alone" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "its tables are left alone (list.csv)" in said
+    assert f"Files of other kinds in {tmp_path} are left alone: scan.pdf." in said
 
 
 def test_a_pattern_takes_files_of_any_suffix(tmp_path: Path) -> None:
