@@ -471,6 +471,23 @@ def trained_on(data: Path, dataset: str, *files: Path) -> None:
     path.write_text(json.dumps(value))
 
 
+@pytest.mark.parametrize(
+    ("kind", "named", "unnamed"), [("text", "84-tale", "pairs"), ("completion", "pairs", "84-tale")]
+)
+def test_of_several_kinds_of_data_the_card_names_what_was_trained_on(
+    kind: str, named: str, unnamed: str, data: Path
+) -> None:
+    folder = data / "4_dataset" / "completion"
+    folder.mkdir()
+    rows = {"document_id": ["pairs"], "prompt": ["Say it."], "completion": ["Said."]}
+    pq.write_table(pa.table(rows), folder / "train-00000-of-00001.parquet")
+    record(data, "train", "6_adapter", (data / "4_dataset").glob("[dc]*/*.parquet"),
+           base_model="b", revision=None, dataset=None, kind=kind)  # fmt: skip
+    publish(data)
+    books = card(data).partition("## The books")[2].partition("\n## ")[0]
+    assert named in books and unnamed not in books
+
+
 def test_texts_that_lie_elsewhere_are_said_not_to_be_searched(data: Path, tmp_path: Path) -> None:
     own = next((data / "4_dataset").glob("data/train-*.parquet"))
     elsewhere = tmp_path / "theirs.parquet"

@@ -34,6 +34,7 @@ from pipeline.hub.training_texts import Searched, TableWords, search_texts
 from pipeline.workspace import Workspace
 
 CARD, MODELFILE = "README.md", "Modelfile"
+_KINDS = {"data": "text", "completion": "completion", "chat": "chat"}  # by folder of `4_dataset`
 TOLD_STAGES = ("acquire", "preprocess", "chunk", "upload", "train", "quantize", "modelfile")
 Copied = Callable[[Sequence[str]], Sequence[Mapping[str, Any]] | None]
 
@@ -129,12 +130,16 @@ class Model:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """What is known of each document that was trained on, from the table of books and from the
-        data themselves; a document may have several rows."""
+        data themselves; a document may have several rows. Of own data of several kinds only those
+        of the kind that the run took."""
         table = self.workspace.directory("upload") / BOOKS_FILE
+        kind = self.made_with.get("train", {}).get("kind") if self.is_of_own_data else None
         rows = read_table(table) if self.is_of_own_data and table.is_file() else []
+        rows = [row for row in rows if kind in (None, row.get("kind") or "text")]
         for fact in self.data:
             path = self.workspace.root / fact.path
-            if path.suffix == ".parquet" and path.is_file():
+            is_other = kind is not None and _KINDS.get(path.parent.name, kind) != kind
+            if path.suffix == ".parquet" and path.is_file() and not is_other:
                 rows += documents_in(path)
         return rows
 
