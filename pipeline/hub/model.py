@@ -23,6 +23,7 @@ from pipeline.hub.provenance import (
     data_command,
     data_hash,
     missing_of,
+    missing_texts,
     settings_file,
     settings_of,
     versions_of,
@@ -283,11 +284,17 @@ class Model:
             settings=settings_file(sections),
             command=command_of(sections),
             versions=versions_of(self.run),
-            missing=missing_of(self.made_with.get("train", {})),
+            missing=[*missing_of(self.made_with.get("train", {})), *self._missing_texts()],
             data=data_hash(self.data),
             data_command=data_command(self.data),
             by_hand=list(self._by_hand()) if self.is_of_own_data else [],
         )
+
+    def _missing_texts(self) -> list[str]:
+        record = self.workspace.record("acquire")
+        if record is None or not self.is_of_own_data:
+            return []
+        return missing_texts(record.settings, int(record.counts.get("of earlier runs", 0)))
 
     def _by_hand(self) -> Iterator[str]:
         """What people changed on the way, in a line for each stage."""

@@ -139,6 +139,21 @@ def missing_of(train: Mapping[str, Any]) -> list[str]:
     return [what for name, what in FROM_FILES.items() if train.get(name)]
 
 
+def missing_texts(acquire: Mapping[str, Any], of_earlier_runs: int) -> list[str]:
+    """What a settings file cannot hold of the texts: those on somebody's disk, and those that came
+    from other runs of stage 1 than the last, whose settings are not known any more."""
+    sources = acquire.get("source") or ()
+    local = [str(without_path(each)) for each in sources if "://" not in str(each)]
+    needs = [f'the files of the source "{name}", which lay on a local disk' for name in local]
+    if of_earlier_runs:
+        noun = "document" if of_earlier_runs == 1 else "documents"
+        needs.append(
+            f"{of_earlier_runs:,} {noun} of earlier runs of stage 1, of whose sources the settings "
+            "say nothing"
+        )
+    return needs
+
+
 def data_hash(facts: Iterable[FileFact]) -> tuple[str, int] | None:
     """One hash of all files that were trained on, and how many they are: that of what `sha256sum`
     prints of them, sorted by name, from the folder that they lie in."""

@@ -15,6 +15,7 @@ from pipeline.hub.provenance import (
     data_command,
     data_hash,
     missing_of,
+    missing_texts,
     product_version,
     settings_file,
     settings_of,
@@ -86,3 +87,13 @@ def test_the_hash_of_the_data_is_what_the_command_prints(tmp_path: Path) -> None
 
 def test_the_version_is_that_of_the_package() -> None:
     assert product_version()[0].isdigit()
+
+
+def test_texts_that_no_settings_bring_again_are_told() -> None:
+    acquire = {"source": ["/home/ada/my books", "https://example.org/a.txt"]}
+    assert missing_texts(acquire, 0) == [
+        'the files of the source "my books", which lay on a local disk'
+    ]
+    assert missing_texts({"topic": "horror"}, 0) == []
+    (told,) = missing_texts({"ids": [84]}, 3)
+    assert told.startswith("3 documents of earlier runs of stage 1")
