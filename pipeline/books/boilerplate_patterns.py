@@ -141,7 +141,18 @@ def _by_first_letter(phrases: Iterable[str]) -> re.Pattern[str]:
 _PLAIN_PHRASES = _by_first_letter(_PHRASES)
 
 
+def on_one_line(paragraph: str) -> str:
+    """A paragraph on one line, in lower case."""
+    return " ".join(fold(paragraph).split())
+
+
 @lru_cache(maxsize=1024)  # paragraphs: licences are much alike
+def is_of_wrapping(paragraph: str) -> bool:
+    """Whether a paragraph as it stands names the project, or speaks as headers and footers do."""
+    plain = on_one_line(paragraph)
+    return "gutenberg" in plain or speaks_as_wrapping(plain)
+
+
 def speaks_as_wrapping(plain: str) -> bool:
     """Whether a paragraph on one line, in lower case, speaks as headers and footers do."""
     if _PLAIN_PHRASES.search(plain):

@@ -53,6 +53,7 @@ class Page:
 
     def __init__(self, outline: Outline) -> None:
         self.text = outline.text
+        self._outline = outline
         self.paragraphs = outline.paragraphs
         self._starts = [start for start, _ in self.paragraphs]
         self._places = outline.places(pg.NEEDLES)
@@ -197,17 +198,17 @@ class Page:
     def plain(self, index: int, begin: int = 0) -> str:
         """A paragraph on one line, in lower case."""
         start, end = self.paragraphs[index]
-        return " ".join(fold(self.text[max(start, begin) : end]).split())
+        return pg.on_one_line(self.text[max(start, begin) : end])
 
     def is_wrapping(self, index: int, begin: int = 0, fields: bool = False) -> bool:
         """Whether a paragraph speaks as headers and footers do. `fields` counts "Title: ..."."""
-        key = index, max(begin, self.paragraphs[index][0]), fields
+        start, end = self.paragraphs[index]
+        start = max(start, begin)
+        key = index, start, fields
         if key not in self._wrapping:
-            plain = self.plain(index, begin)
-            if "gutenberg" in plain or (fields and pg.FIELD_LINE.match(plain)):
-                self._wrapping[key] = True
-            else:
-                self._wrapping[key] = pg.speaks_as_wrapping(plain)
+            self._wrapping[key] = pg.is_of_wrapping(self.text[start:end]) or bool(
+                fields and pg.FIELD_LINE.match(self.plain(index, begin))
+            )
         return self._wrapping[key]
 
     @cached_property
@@ -239,17 +240,9 @@ class Page:
     # --- finding markers ---------------------------------------------------------------------
 
     def _find(self) -> Iterator[Marker]:
-        seen_to = tried = -1
-        for hit in self.occurrences(pg.MARKER_NEEDLES):
-            if hit < seen_to:
-                continue
-            line = self.line_start(hit)
-            seen_to = self.line_end(hit)
-            above = self.line_start(line - 1) if line else line
-            if above not in (line, tried):
-                yield from self._markers_at(above)
-            yield from self._markers_at(line)
-            tried = line
+        for line in self._outline.lines_round(self.occurrences(pg.MARKER_NEEDLES)):
+            if pg.MARKER_OPENING.match(self.text, line):
+                yield from self._markers_at(line)
         for hit in self.occurrences(pg.JOINED_END_NEEDLES):
             if self.match(pg.JOINED_END, hit) and hit > self.line_start(hit):
                 yield Marker(Kind.SMALL_PRINT_END, hit, self.line_end(hit))
@@ -265,8 +258,6 @@ class Page:
                 yield Marker(Kind.LICENCE, self.line_start(hit), hit + match.end())
 
     def _markers_at(self, line: int) -> Iterator[Marker]:
-        if not pg.MARKER_OPENING.match(self.text, line):
-            return
         if match := self.match(pg.START_LINE, line):
             words = self.text[line : line + 60]
             if "*" in words[:20] or words.upper() == words:

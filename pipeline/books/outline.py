@@ -140,6 +140,16 @@ class Outline:
         closes = filled[1:-1] & ~filled[2:]
         return list(zip(starts[opens].tolist(), ends[closes].tolist(), strict=True))
 
+    def lines_round(self, places: Sequence[int]) -> list[int]:
+        """Where the lines begin in which one of the places stands, and those right above these."""
+        import numpy as np
+
+        ends = self._line_ends
+        lines = np.searchsorted(ends, np.array(places, ends.dtype))
+        lines = np.unique(np.concatenate((lines, np.maximum(lines - 1, 0))))
+        starts: list[int] = np.where(lines > 0, ends[lines - 1] + 1, 0).tolist()
+        return starts
+
     @property
     def wide_gaps(self) -> list[int]:
         """Where there are two empty lines or more in a row: the line end before each two."""
