@@ -249,8 +249,8 @@ def finish(run: StageRun, rows: Rows, about: Report, settings: dict[str, Any]) -
         number, held_out = (sum(row[key] for row in some) for key in (unit, "held_out"))
         run.counts[unit] = number
         run.counts |= {f"{prefix}{TRAIN}": number - held_out, f"{prefix}{VALIDATION}": held_out}
-        if settings["validation_fraction"] and number and not held_out:
-            run.warn("There is too little text to hold any out: a model could not be scored on it.")
+        if settings["validation_fraction"] and number:
+            warn_of_split(run, some, held_out)
     if not run.counts[TRAIN] and not run.counts[f"records_{TRAIN}"]:
         raise nothing_to_train_on(run)
     run.counts["characters"] = sum(row["characters"] for row in texts)
@@ -259,6 +259,14 @@ def finish(run: StageRun, rows: Rows, about: Report, settings: dict[str, Any]) -
     lines = [document_line(row, about.get(row["file"])) for row in texts + records]
     run.counts["ledger"] = make_ledger(about.values(), lines)
     run.write(DOCUMENTS, json_lines(lines))
+
+
+def warn_of_split(run: StageRun, some: Rows, held_out: int) -> None:
+    """Say what is held out of a single document; of several it was said when they were divided."""
+    if len(some) == 1 and held_out and "kind" not in some[0]:
+        run.warn(f"{some[0]['file']} is the only document: its end is held out for validation.")
+    elif not held_out and (len(some) == 1 or "kind" in some[0]):
+        run.warn("There is too little text to hold any out: a model could not be scored on it.")
 
 
 def nothing_to_train_on(run: StageRun) -> PipelineError:

@@ -291,6 +291,19 @@ def test_what_is_held_out_of_a_single_text_does_not_begin_with_what_is_trained_o
     assert "contamination" not in record(tmp_path)["counts"]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"), [(SHELF["11"], "its end is held out"), (SHELF["00"][:1500], "too little")]
+)
+def test_whether_something_is_held_out_of_a_single_text_is_said_once(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    shelve(tmp_path, {"only": text})
+    chunk(tmp_path, chunk_size=2000)
+    warnings = record(tmp_path)["warnings"]
+    assert len(warnings) == 1
+    assert said in warnings[0]
+
+
 def test_sizes_in_tokens(tmp_path: Path, made: list[str]) -> None:
     shelve(tmp_path, SHELF)
     tokenizer = save_tokenizer(tmp_path / "tiny")

@@ -37,8 +37,6 @@ def plan_shards(texts: Sequence[Text], cutting: Cutting, fraction: float, seed: 
     ]  # fmt: skip
     if fraction and texts and not held_out.ids:
         if len(texts) == 1:
-            name = texts[0].path.name
-            warnings.append(f"{name} is the only document: its end is held out for validation.")
             return ShardPlan([ShardJob((texts[0],), TRAIN, 0, 1, cutting, tail=fraction)], warnings)
         warnings.append("All documents are editions of one work: none can be held out.")
     target = shard_text(sum(text.size for text in texts))

@@ -84,7 +84,7 @@ def test_a_small_shelf_is_one_shard_for_each_split() -> None:
 def test_a_single_document_is_one_job_for_both_splits() -> None:
     plan = plan_shards(shelf(1), CUTTING, 0.1, 0)
     assert [job.tail for job in plan.shards] == [0.1]
-    assert "is the only document" in plan.warnings[0]
+    assert plan.warnings == []  # whether its end can be held out shows when it is cut
     assert [job.tail for job in plan_shards(shelf(1), CUTTING, 0, 0).shards] == [0]
 
 
