@@ -5,6 +5,7 @@ from typing import Any
 import typer
 
 from pipeline import push_best
+from pipeline.chunk_inputs import check_overlap, chunk_size_of, minimum_of
 from pipeline.command import StageFunction, values_of
 from pipeline.corpus.tokenizing import find_tokenizer
 from pipeline.errors import PipelineError, UsageError
@@ -12,7 +13,7 @@ from pipeline.export.modelfile import Parameters
 from pipeline.hub.publishing import check_target
 from pipeline.step1_acquire import acquire
 from pipeline.step2_preprocess import check_duplicates, check_rules, preprocess
-from pipeline.step3_chunk import check_overlap, chunk, chunk_size_of, minimum_of
+from pipeline.step3_chunk import chunk
 from pipeline.step4_upload import upload
 from pipeline.step6_train import settings_from, train
 from pipeline.step7_quantize import chosen_kinds, quantize
