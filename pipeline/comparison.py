@@ -127,7 +127,7 @@ def searched(training: TrainingText, samples: Sequence[Sample]) -> list[Sample]:
 
 
 def as_table(found: Comparison) -> dict[str, Any]:
-    """For `console.print_table`: a row for each prompt and seed."""
+    """For `printing.print_table`: a row for each prompt and seed."""
     columns = ["prompt", *found.names]
     rows: list[dict[str, Any]] = []
     for base, tuned in found.rows():

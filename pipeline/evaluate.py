@@ -22,6 +22,7 @@ from pipeline.evaluated_text import text_of_dataset, text_of_run
 from pipeline.export import llama
 from pipeline.export.header import read_header
 from pipeline.files import write_json
+from pipeline.printing import print_table
 from pipeline.scoring.bits import EVAL_TOKENS, Score, nats_of, total
 from pipeline.scoring.stretches import Speller, speller_of
 from pipeline.training.evaluation import by_group, scores_by_source
@@ -246,7 +247,7 @@ def as_report(rows: Sequence[Row], yardstick: Yardstick) -> dict[str, Any]:
 
 def print_rows(rows: Sequence[Row], yardstick: Yardstick) -> None:
     """Print the table, one of the sources where they were asked for, and what it was about."""
-    console.print_table(
+    print_table(
         {
             "columns": ["model", "kind", "tokens", "bits per byte", "perplexity", "tokens/s"],
             "long": ["model"],
@@ -255,7 +256,7 @@ def print_rows(rows: Sequence[Row], yardstick: Yardstick) -> None:
     )
     if rows[0].by_source:
         names = list(rows[0].by_source)
-        console.print_table(
+        print_table(
             {
                 "columns": ["bits per byte of", *names],
                 "long": ["bits per byte of"],

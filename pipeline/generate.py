@@ -24,6 +24,7 @@ from pipeline.export.header import metadata, trained_context
 from pipeline.export.served import chat_ends
 from pipeline.files import write_bytes
 from pipeline.memorisation import TrainingText
+from pipeline.printing import print_table
 from pipeline.scoring.sampling import Sampling
 from pipeline.scoring.speed import speed_figures, speed_table
 from pipeline.training.adapter_sources import read_evaluation
@@ -328,7 +329,7 @@ def measure(writer: Writer, prompt: str, sampling: Sampling, runs: int, *, as_js
                   "measured": speed_figures(measured)}  # fmt: skip
         typer.echo(json.dumps(report, ensure_ascii=False, indent=2))
     else:
-        console.print_table(speed_table(measured))
+        print_table(speed_table(measured))
         typer.echo(about)
 
 
@@ -345,7 +346,7 @@ def show_comparison(found: comparison.Comparison, target: Path, *, as_json: bool
     if as_json:
         typer.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
     elif sys.stdout.isatty():
-        console.print_table(comparison.as_table(found))
+        print_table(comparison.as_table(found))
         if not found.has_training_text:
             typer.echo(NO_TEXT)
     else:

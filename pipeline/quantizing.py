@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.console import print_table, progress
+from pipeline.console import progress
 from pipeline.corpus.token_cache import load_tokenizer
 from pipeline.corpus.tokens import plain_ids
 from pipeline.errors import PipelineError
@@ -30,6 +30,7 @@ from pipeline.export.proof_subject import Subject, read_subject
 from pipeline.export.proof_table import proof_table
 from pipeline.export.room import Needed, Room, room_needed, told_if_full
 from pipeline.files import read_json_object, write_json
+from pipeline.printing import print_table
 from pipeline.quantize_inputs import (
     belongs_to,
     dataset_of,

@@ -20,6 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.export.header import trained_context
 from pipeline.export.served import chat_ends
 from pipeline.export.server import Server, ServerSettings, open_server
+from pipeline.printing import print_table
 from pipeline.scoring.sampling import Sampling
 from pipeline.scoring.speed import speed_figures, speed_table
 from pipeline.training.scored_models import find_candidate
@@ -169,5 +170,5 @@ def measure(server: Server, runs: int, *, as_json: bool) -> None:
         report = {"model": server.alias, "tokens": tokens, "measured": speed_figures(measured)}
         typer.echo(json.dumps(report, ensure_ascii=False, indent=2))
     else:
-        console.print_table(speed_table(measured))
+        print_table(speed_table(measured))
         typer.echo(f"{server.alias}: {tokens} tokens in each request")

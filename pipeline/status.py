@@ -43,7 +43,7 @@ def survey(workspace: Workspace) -> list[StageStatus]:
 
 
 def table(stages: list[StageStatus]) -> dict[str, Any]:
-    """Columns and rows for `console.print_table`."""
+    """Columns and rows for `printing.print_table`."""
     rows = []
     for stage in stages:
         state = stage.condition.state

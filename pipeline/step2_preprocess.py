@@ -28,7 +28,7 @@ from pipeline.command import (
     RestoreDeleted,
 )
 from pipeline.command import run_script as run_script
-from pipeline.console import print_diff, print_table, say
+from pipeline.console import say
 from pipeline.corpus.record_files import kind_of
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import read_jsonl
@@ -52,6 +52,7 @@ from pipeline.preprocessing.texts import (
     compare_texts,
     has_to_choose_again,
 )
+from pipeline.printing import print_diff, print_table
 from pipeline.run import StageRun, open_run
 from pipeline.settings import nearest
 from pipeline.workspace import Workspace

@@ -17,7 +17,6 @@ import typer
 from pipeline import quantize_options as options
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import print_table
 from pipeline.errors import UsageError
 from pipeline.export.finished import PROOF
 from pipeline.export.merge import MAX_MEMORY
@@ -26,6 +25,7 @@ from pipeline.export.proof_bounds import Bounds, check_mode
 from pipeline.export.proof_table import proof_line, proof_table
 from pipeline.export.quantizations import check_quantization
 from pipeline.files import fingerprint, read_json_object
+from pipeline.printing import print_table
 from pipeline.quantize_inputs import set_chat_template as set_chat_template
 from pipeline.quantizing import Wish, export
 from pipeline.run import StageRun, open_run

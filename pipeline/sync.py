@@ -13,6 +13,7 @@ import typer
 from pipeline import console
 from pipeline.command import DEFAULT_DATA_DIR, DataDir
 from pipeline.errors import PipelineError, UsageError
+from pipeline.printing import print_table
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def show(url: str, step: int | None) -> None:
     run.folder.close()
     if not rows:
         raise PipelineError(f"There is no checkpoint{_of(step)} at {run.folder.shown}.")
-    console.print_table({"columns": ["step", "size", "saved", "session", "state"], "rows": rows})
+    print_table({"columns": ["step", "size", "saved", "session", "state"], "rows": rows})
 
 
 def verify(url: str, step: int | None) -> None:

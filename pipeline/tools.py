@@ -13,6 +13,7 @@ import typer
 from pipeline import console
 from pipeline.command import DEFAULT_DATA_DIR, DataDir
 from pipeline.errors import PipelineError
+from pipeline.printing import print_table
 from pipeline.workspace import Workspace
 
 
@@ -26,7 +27,7 @@ def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
     workspace = Workspace(data_dir)
     stages = survey(workspace)
-    console.print_table(table(stages))
+    print_table(table(stages))
     if training := unfinished_run(workspace):
         typer.echo(training)
     following = next((stage.name for stage in stages if not stage.condition.holds), None)
@@ -91,7 +92,7 @@ def inspect_data(
             if isinstance(section, str):
                 typer.echo(section)
             else:
-                console.print_table(section)
+                print_table(section)
     if plot is not None:
         inspection.draw(found, plot)
         console.say(f"inspect: drawn into {plot}")

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import make_pipeline
-from pipeline.console import print_table
 from pipeline.corpus.documents import Document
 from pipeline.errors import PipelineError, UsageError
 from pipeline.inspection import Inspection, Wanted, as_json, check, draw, inspect_chunks, sections
 from pipeline.inspection.lengths import Sized, row_lengths, training_length
+from pipeline.printing import print_table
 from pipeline.training.settings import TrainSettings
 from pipeline.workspace import Workspace
 

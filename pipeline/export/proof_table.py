@@ -7,7 +7,7 @@ COLUMNS = ["model", "size", "bits per byte", "to merged", "top-1", "KL", "tokens
 
 
 def proof_table(proof: Mapping[str, Any]) -> dict[str, Any]:
-    """The table of a proof.json as `pipeline.console.print_table` takes it.
+    """The table of a proof.json as `pipeline.printing.print_table` takes it.
 
     Where nothing was proven, or the proof was stopped half-way, cells hold a dash.
     """

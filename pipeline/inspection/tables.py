@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-Section = str | dict[str, Any]  # lines, or a table for console.print_table
+Section = str | dict[str, Any]  # lines, or a table for printing.print_table
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 

@@ -124,7 +124,7 @@ def _told(reason: str, number: int) -> str:
 
 
 def planned(run: DryRun, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a run would do, as a table for `console.print_table`: a row for each file."""
+    """What a run would do, as a table for `printing.print_table`: a row for each file."""
     lines = []
     written = set(run.written)
     for row in rows:

@@ -22,7 +22,7 @@ _SHOWS_ALL = "--all shows them"
 _FAR = 40  # lines that may be new in a change before the next line that stayed
 _SAME = 2  # lines in a row that must be equal for texts to go on together
 
-Line = tuple[str, str]  # a style of `console.print_diff` and a line
+Line = tuple[str, str]  # a style of `printing.print_diff` and a line
 
 
 @dataclass(frozen=True)

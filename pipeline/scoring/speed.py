@@ -11,7 +11,7 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 
 def speed_table(measured: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """A table for `console.print_table` with a row for each thing that was measured."""
+    """A table for `printing.print_table` with a row for each thing that was measured."""
     columns = ["measured", "runs", "mean", "std", "min", "max"]
     return {
         "columns": columns,
