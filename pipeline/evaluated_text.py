@@ -4,7 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.acquisition.documents import TEXT_SUFFIXES, Refused, as_document, stem
+from pipeline.acquisition.documents import (
+    MARKDOWN_SUFFIXES,
+    TEXT_SUFFIXES,
+    Refused,
+    as_document,
+    stem,
+)
 from pipeline.books.decoding import decode
 from pipeline.corpus.examples import Shape
 from pipeline.corpus.token_cache import load_tokenizer
@@ -17,6 +23,7 @@ from pipeline.training.sources import check_kind, choose_kind, read_samples
 from pipeline.training.yardstick import Reference, Yardstick
 from pipeline.workspace import Workspace
 
+_TEXTS = (*TEXT_SUFFIXES, *MARKDOWN_SUFFIXES)
 WINDOWS = "windows.json"
 EVALUATION = "evaluation.json"
 _SEED = 42  # of the split, where no run has drawn one
@@ -99,13 +106,13 @@ def text_of_dataset(
 
 def _text_files(place: Path) -> list[Path]:
     """The text file `place`, or those of a folder that holds nothing but texts."""
-    if place.is_file() and place.name.lower().endswith((*TEXT_SUFFIXES, ".epub")):
+    if place.is_file() and place.name.lower().endswith((*_TEXTS, ".epub")):
         return [place]
     if not place.is_dir():
         return []
     files = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
     tables = [path for path in files if path.is_dir() or path.suffix in (".parquet", ".csv")]
-    return [] if tables else [path for path in files if path.name.lower().endswith(TEXT_SUFFIXES)]
+    return [] if tables else [path for path in files if path.name.lower().endswith(_TEXTS)]
 
 
 def _as_sample(path: Path) -> Sample:

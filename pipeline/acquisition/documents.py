@@ -1,18 +1,22 @@
-"""One file or object of any kind as one document: text as it came, the text in EPUB and HTML."""
+"""One file or object of any kind as one document: text as it came, the text in EPUB, HTML and
+Markdown."""
 
 import io
 import mimetypes
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.books.decoding import decode
+from pipeline.books.mentions import find_mentions
 from pipeline.books.plain_text import Rejected, check_is_text
 from pipeline.corpus.compression import decompressed, is_compressed, plain_name
 from pipeline.errors import PipelineError
 
-TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown")
+TEXT_SUFFIXES = (".txt", ".text")
+MARKDOWN_SUFFIXES = (".md", ".markdown")
 PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
-DOCUMENT_SUFFIXES = (*TEXT_SUFFIXES, *PAGE_SUFFIXES, ".epub")
+DOCUMENT_SUFFIXES = (*TEXT_SUFFIXES, *MARKDOWN_SUFFIXES, *PAGE_SUFFIXES, ".epub")
 LARGEST_UNPACKED = 1024 * 1024 * 1024  # bytes of one compressed text: more is no book
 
 _HTML = re.compile(
@@ -46,7 +50,8 @@ def stem(name: str) -> str:
 
 
 def as_document(data: bytes, name: str) -> Document:
-    """The document in a file called `name`. Text stays byte for byte; EPUB and HTML become text.
+    """The document in a file called `name`. Text stays byte for byte; EPUB, HTML and Markdown
+    become text.
 
     Raises Refused for what is no text: empty, a web page called .txt, a listing, another format.
     """
@@ -63,11 +68,18 @@ def as_document(data: bytes, name: str) -> Document:
     kind = None if is_named_text else mimetypes.guess_type(name)[0]
     if kind and not kind.startswith("text/"):
         raise Refused(f"it is not text but {kind}, by its name")
+    if lower.endswith(MARKDOWN_SUFFIXES):
+        return from_markdown(data, name)
+    check(decode(data).text)
+    return Document(data)
+
+
+def check(text: str) -> None:
+    """Raise Refused for what is no text of words."""
     try:
-        check_is_text(decode(data).text)
+        check_is_text(text)
     except Rejected as rejection:
         raise Refused(rejection.reason) from rejection
-    return Document(data)
 
 
 def unpack(data: bytes, name: str) -> bytes:
@@ -83,20 +95,33 @@ def unpack(data: bytes, name: str) -> bytes:
 
 
 def from_html(data: bytes, name: str) -> Document:
-    """The text of a web page."""
-    from pipeline.corpus.extract import Unreadable, extract_html
+    """The text of a web page, with its title and authors."""
+    from pipeline.corpus.extract import Unreadable, read_page
 
     try:
-        text = extract_html(data, name)
+        page = read_page(data, name)
     except Unreadable as error:
         raise Refused(error.reason) from error
-    if not text.strip():
+    if not page.text.strip():
         raise Refused("it is a web page without text")
+    check(page.text)
+    return Document(as_file(page.text), title_of(page.titles), list(page.authors))
+
+
+def from_markdown(data: bytes, name: str) -> Document:
+    """The text of a Markdown page, with what its front matter says."""
+    from pipeline.corpus.extract import Unreadable
+    from pipeline.corpus.markdown import extract_markdown
+
     try:
-        check_is_text(text)
-    except Rejected as rejection:
-        raise Refused(rejection.reason) from rejection
-    return Document(as_file(text))
+        page = extract_markdown(decode(data).text, name)
+    except Unreadable as error:
+        raise Refused(error.reason) from error
+    check(page.text)
+    return Document(
+        as_file(page.text), title_of(page.titles), list(page.authors),
+        [page.language] if page.language else [], page.rights,
+    )  # fmt: skip
 
 
 def from_epub(data: bytes, name: str) -> Document:
@@ -114,6 +139,12 @@ def from_epub(data: bytes, name: str) -> Document:
         as_file(book.text), book.title, list(book.authors),
         [book.language] if book.language else [], book.rights,
     )  # fmt: skip
+
+
+def title_of(titles: Iterable[str]) -> str | None:
+    """The first of the titles that is one of the text: "The Project Gutenberg eBook of ..." tells
+    of a file."""
+    return next((title for title in titles if not find_mentions(title)), None)
 
 
 def as_file(text: str) -> bytes:

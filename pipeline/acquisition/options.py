@@ -12,7 +12,7 @@ from pipeline.corpus.examples import ColumnNames
 if TYPE_CHECKING:
     from pipeline.storage import Storage
 
-VERSION = 2  # of the code that makes documents out of sources
+VERSION = 3  # of the code that makes documents out of sources
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from pipeline.corpus.extract import Unreadable, html_text, parse_html
+from pipeline.corpus.page_facts import Extracted
 
 LARGEST_MEMBER = 64 * 1024 * 1024  # bytes, unpacked
 LARGEST_BOOK = 512 * 1024 * 1024  # bytes of all that is read, unpacked
@@ -33,21 +33,6 @@ _DAMAGE = (
     OverflowError, NotImplementedError,
 )  # fmt: skip
 _SMALL = 300  # characters: what a contents page says beside its links
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """A book's text and what it says of itself, None or empty where it says nothing.
-
-    `missing` are the names of chapters that the book lists and does not have.
-    """
-
-    text: str
-    title: str | None
-    authors: tuple[str, ...]
-    language: str | None
-    rights: str | None
-    missing: tuple[str, ...] = ()
 
 
 def extract_epub(data: bytes | BinaryIO, name: str) -> Extracted:
@@ -84,9 +69,10 @@ def extract_epub(data: bytes | BinaryIO, name: str) -> Extracted:
         lost = f": {len(missing)} of its {len(pages)} parts are missing" if missing else ""
         raise Unreadable(name, f"it holds no text{lost}")
     metadata = next(_all(package, "metadata"), package)
+    title = _first(metadata, "title")
     return Extracted(
         "\n\n".join(texts),
-        _first(metadata, "title"),
+        (title,) if title else (),
         _authors(metadata),
         _first(metadata, "language"),
         _first(metadata, "rights"),

@@ -3,8 +3,8 @@
 lxml reads the page, however broken, and inscriptis lays it out. Between the two the tree is made
 plain, because inscriptis draws for a screen: it pads tables with spaces, resolves `&amp;lt;` twice
 and skips what follows a processing instruction. What is no text of the author (scripts,
-navigation, what is hidden, the numbers of printed pages) is left out; every other word is kept, in
-its order.
+navigation, the foot of a site, what is hidden, the numbers of printed pages) is left out; every
+other word is kept, in its order.
 """
 
 import re
@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.html_encoding import decode_html
+from pipeline.corpus.page_facts import Extracted, authors_of, titles_of
 
 if TYPE_CHECKING:
     from inscriptis.model.config import ParserConfig
@@ -37,15 +38,25 @@ def extract_html(data: bytes, name: str) -> str:
 
     Raises Unreadable if it holds no text, is no text at all, or is nested too deeply.
     """
-    text = html_text(data, name)
+    return read_page(data, name).text
+
+
+def read_page(data: bytes, name: str) -> Extracted:
+    """The text of a web page as `extract_html` gives it, and what it says of itself."""
+    tree = parse_html(data, name)
+    titles, authors = (titles_of(tree), authors_of(tree)) if tree is not None else ((), ())
+    text = _text_of(tree, name)
     if not text:
         raise Unreadable(name, "it holds no text")
-    return text
+    return Extracted(text, titles, authors)
 
 
 def html_text(data: bytes, name: str) -> str:
     """As `extract_html`, but a page without text (a cover, a picture) gives an empty string."""
-    tree = parse_html(data, name)
+    return _text_of(parse_html(data, name), name)
+
+
+def _text_of(tree: Any, name: str) -> str:
     if tree is None:
         return ""
     _make_plain(tree)
@@ -86,6 +97,8 @@ _LEFT_OUT = {
     "option", "datalist", "button", "input", "textarea", "progress", "meter", "dialog", "menu",
     "rt", "rp", "annotation", "annotation-xml",
 }  # fmt: skip
+_LEFT_OUT_ROLES = {"navigation", "contentinfo", "search"}
+_OF_AN_AUTHOR = ("article", "section", "main", "blockquote", "figure")
 _PARAGRAPHS = {
     "p", "h1", "h2", "h3", "h4", "h5", "h6", "div", "section", "article", "aside", "main", "header",
     "footer", "figure", "figcaption", "blockquote", "address", "center", "form", "fieldset",
@@ -165,9 +178,17 @@ def _set_lines_close(tree: Any) -> None:
 def _is_left_out(element: Any) -> bool:
     if element.tag in _LEFT_OUT or "hidden" in element.attrib:
         return True
-    if element.get("role") == "navigation" or _HIDDEN.search(element.get("style", "")):
+    if element.get("role") in _LEFT_OUT_ROLES or _HIDDEN.search(element.get("style", "")):
         return True
-    return _is_page_number(element)
+    return _is_page_number(element) or _is_of_the_site(element)
+
+
+def _is_of_the_site(element: Any) -> bool:
+    """The foot of the whole page, with the site's links and rights: that of an article, or of a
+    quotation, is its author's."""
+    if element.tag != "footer":
+        return False
+    return next(element.iterancestors(*_OF_AN_AUTHOR), None) is None
 
 
 def _is_page_number(element: Any) -> bool:

@@ -77,6 +77,24 @@ def test_books_and_web_pages_become_text_with_their_title(tmp_path: Path) -> Non
     assert (row["title"], row["authors"], row["languages"]) == ("A Tale", ["A. Nobody"], ["en"])
 
 
+def test_markdown_becomes_text_and_its_front_matter_goes_into_the_catalogue(tmp_path: Path) -> None:
+    (tmp_path / "tale.md").write_text(
+        "---\ntitle: The Lamp\nauthor: Jane Doe\nlicense: CC-BY\n---\n# I\n\nIt *was*\ndark.\n"
+    )
+    acquire(tmp_path / "data", source=[str(tmp_path / "*.md")])
+    assert text(tmp_path / "data", "tale.txt") == "I\n\nIt was dark.\n"
+    (row,) = rows(tmp_path / "data")
+    assert (row["title"], row["authors"], row["rights"]) == ("The Lamp", ["Jane Doe"], "CC-BY")
+
+
+def test_what_a_web_page_says_of_a_file_is_no_title(tmp_path: Path) -> None:
+    page = "<title>The Project Gutenberg eBook of The Lamp</title>{}<p>It was dark."
+    (tmp_path / "a.html").write_text(page.format("<h1>The Lamp</h1>"))
+    (tmp_path / "b.html").write_text(page.format(""))
+    acquire(tmp_path / "data", source=[str(tmp_path / "*.html")])
+    assert [row["title"] for row in rows(tmp_path / "data")] == ["The Lamp", None]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
@@ -89,6 +107,8 @@ def test_books_and_web_pages_become_text_with_their_title(tmp_path: Path) -> Non
         ("a.html", b"<html><body></body></html>", "text"),
         ("a.jpg", b"\xff\xd8\xff", "image/jpeg"),
         ("a", PAGE[:-7] + b"<script>x</script></html>", None),
+        ("a.md", b"---\ntitle: x\n---\n", "no text"),
+        ("a.md", b"\x00\x01" * 99, "not text"),
     ],
 )
 def test_what_is_no_text_is_refused(name: str, data: bytes, reason: str | None) -> None:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus import epub
-from pipeline.corpus.epub import Extracted, extract_epub
+from pipeline.corpus.epub import extract_epub
 from pipeline.corpus.extract import Unreadable
+from pipeline.corpus.page_facts import Extracted
 
 WORD = st.text("abcdefghij&<>äß“漢", min_size=1, max_size=8)
 PLAIN = st.lists(WORD, min_size=1, max_size=8).map(lambda words: html.escape("\n ".join(words)))
@@ -80,7 +81,7 @@ def test_a_book_is_read_in_the_order_of_its_spine_with_its_particulars() -> None
     }
     book = Extracted(
         "Preface — short.\n\nI\n\nThe sea.\n\nA note.",
-        "The Third Tide", ("A. N. Other",), "en", "Public domain in the USA.",
+        ("The Third Tide",), ("A. N. Other",), "en", "Public domain in the USA.",
     )  # fmt: skip
     data = make(package, files)
     assert extract_epub(data, "tide.epub") == book
@@ -89,7 +90,7 @@ def test_a_book_is_read_in_the_order_of_its_spine_with_its_particulars() -> None
 
 def test_a_book_may_say_nothing_of_itself() -> None:
     book = extract_epub(make(opf([("1.xhtml", "")], ""), {"OEBPS/1.xhtml": page("x")}), "x.epub")
-    assert book == Extracted("x", None, (), None, None)
+    assert book == Extracted("x")
 
 
 def test_a_page_of_contents_is_left_out_unless_the_book_is_in_it() -> None:

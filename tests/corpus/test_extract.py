@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.corpus.extract import Unreadable, extract_html
+from pipeline.corpus.extract import Unreadable, extract_html, read_page
 
 BOOK = """<?xml version="1.0" encoding="utf-8"?>
 <!DOCTYPE html>
@@ -117,12 +117,52 @@ def test_a_book_reads_like_a_book() -> None:
         ("<span class='pagenum'>he wrote this himself</span>", "he wrote this himself"),
         ("<script/>a<i/>b<a id='x'/>c", "abc"),
         ("just\ntext", "just text"),
+        ("<p>a<footer>© The site <a href='/'>Home</a></footer>", "a"),
+        ("<div><p>a</div><div role='contentinfo'>© The site</div>", "a"),
+        ("<article><p>a<footer>Written in 1890.</footer></article>", "a\n\nWritten in 1890."),
+        ("<blockquote>a<footer>The keeper</footer></blockquote>", "a\n\nThe keeper"),
+        ("<p>a<aside>Beside.</aside>", "a\n\nBeside."),
         ("a<b\x01x>b</b\x01x><x:y{z}>c", "abc"),
         ("a\x01b&#2;c\x0cd\ufdd0e\ufffff&#xD800;", "abc def\ufffd"),
     ],
 )
 def test_details_are_read_as_meant(page: str, text: str) -> None:
     assert extract_html(page.encode(), "page.html") == text
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "titles"),
+    [
+        ("<title>The Lamp | Tales</title>", "", ("The Lamp | Tales",)),
+        ("<title>The Lamp | Tales</title>", "<h1>The\n<i>Lamp</i></h1>",
+         ("The Lamp", "The Lamp | Tales")),
+        ("<title>Tales</title>", "<h1>I</h1><h1>II</h1>", ("Tales",)),
+        ("<meta property='og:title' content='The Lamp'><meta name='DC.Title' content='A Lamp'>",
+         "", ("A Lamp", "The Lamp")),
+        ("<title>Untitled</title>", "", ()),
+        (f"<title>{'x' * 400}</title>", "<h1>\x1b[2J a\u202eb</h1>", ("[2J ab",)),
+    ],
+)  # fmt: skip
+def test_a_page_may_say_its_title_in_several_places(
+    head: str, body: str, titles: tuple[str, ...]
+) -> None:
+    page = f"<html><head>{head}</head><body>{body}<p>It was dark.</body></html>"
+    assert read_page(page.encode(), "page.html").titles == titles
+
+
+@pytest.mark.parametrize(
+    ("head", "authors"),
+    [
+        ("<meta name='author' content='Jane  Doe'>", ("Jane Doe",)),
+        ("<meta name=citation_author content=A><meta name=citation_author content=B>", ("A", "B")),
+        ("<meta property='article:author' content='https://example.org/jane'>", ()),
+        ("", ()),
+    ],
+)
+def test_the_authors_of_a_page_are_those_of_its_metadata(
+    head: str, authors: tuple[str, ...]
+) -> None:
+    assert read_page(f"<head>{head}</head><p>Dark.".encode(), "page.html").authors == authors
 
 
 def test_a_table_as_wide_as_a_page_is_not_padded() -> None:
