@@ -61,8 +61,10 @@ def take_sources(
         else:
             entries = listed.get(source.place) or find(storage, source)
             documents, tables = sort_out(source.place, entries)
-            if len(documents) + len(tables) < len(entries):
-                job.read_in_part()
+            taken = {entry.url for entry in (*documents, *tables)}
+            for entry in entries:
+                if entry.url not in taken:
+                    job.left_unread(entry.url)
             take_documents(job, documents)
             named = is_named(source.place, entries)
             for entry in tables:
@@ -101,6 +103,7 @@ def missing(job: Job, entry: Entry, error: PipelineError, *, counted: bool = Fal
     if job.segment is not None and job.options.missing_keys == "fail":
         error.hint = "--missing-keys skip goes on without the objects that are not there."
         raise error
+    job.left_unread(entry.url)
     reason = error.message.replace(entry.shown, "it", 1)
     job.register.refuse(entry.shown, reason, missed=True, counted=counted)
 

@@ -104,5 +104,10 @@ class Job:
         }  # fmt: skip
 
     def read_in_part(self) -> None:
-        """Note that not all of the source was understood: what is missing of it is not gone."""
+        """Note that not all of the source was looked at: what is missing of it is not gone."""
         self.register.read_in_part.add(mark_of(self.source.identity))
+
+    def left_unread(self, origin: str) -> None:
+        """Note that one file or table of the source was not looked at, or not understood: what came
+        from it in an earlier run is not gone, whatever is missing of the rest is."""
+        self.register.left_unread.add(mark_of(origin))

@@ -50,6 +50,7 @@ class Register:
         self.run = run
         self.folder = folder
         self.read_in_part: set[str] = set()  # marks of places of which only a part was looked at
+        self.left_unread: set[str] = set()  # marks of single files and tables that were not
         self._earlier = run.notes()
         self._weights: dict[str, float | None] = {}  # of this run's sources, by mark of the place
         self._names: set[str] = set()  # given in this run
@@ -270,12 +271,19 @@ class Register:
         for name, row in self._earlier.items():
             place = str(row.get("place"))
             left = place in self._weights and place not in self.read_in_part
+            left = left and not self._is_of_unread(row)
             if (left and name not in self._names) or (sample and place == mark_of(SAMPLE)):
                 gone.append(name)
         gone = [name for name in gone if not self.run.is_edited(name)]
         if sample and any(self._earlier[name].get("place") == mark_of(SAMPLE) for name in gone):
             say("The tales of the sample library make room for your own texts.")
         return gone
+
+    def _is_of_unread(self, row: dict[str, Any]) -> bool:
+        """Whether a document came from a file or table that this run could not look at."""
+        if "row" in row and "table" not in row:  # a catalogue that does not say which table
+            return bool(self.left_unread)
+        return bool({row.get("origin"), row.get("table")} & self.left_unread)
 
     def _nothing(self) -> PipelineError:
         counts = self.run.counts

@@ -63,7 +63,7 @@ def take_table(job: Job, entry: Entry, *, is_named: bool) -> None:
     except UnknownShape as error:
         if is_named:
             raise
-        job.read_in_part()
+        job.left_unread(table.origin)
         reason = error.message.removeprefix(f"{table.label} ")
         register.refuse(entry.shown, f"it {reason}", counted=False)
 
@@ -180,7 +180,7 @@ def recognised(table: Table, row: Row, options: Options) -> Shape:
 def bad_record(job: Job, table: Table, row: Row | BadRow, reason: str, raw: str) -> None:
     """Do about a bad record what --on-bad-record says."""
     register, options = job.register, job.options
-    job.read_in_part()
+    job.left_unread(table.origin)  # the text that the row held before is not gone, but spoiled
     if options.on_bad_record == "fail":
         raise PipelineError(
             f"{place_of(table, row)}: {reason.rstrip('.')}.",
@@ -219,14 +219,15 @@ def add_text(
     data = example["text"].encode()
     name = register.name(f"{table.stem}-{own}", f"{table.origin}#{own}")
     key = fingerprint([VERSION, example["text"], about, options.rights])
+    is_of = {"table": mark_of(table.origin)}
     if not register.wants(name, key):
-        register.describe(name, job.about)
+        register.describe(name, job.about | is_of)
         return
     row = {
         "id": name.removesuffix(".txt"), "title": about.get("title"),
         "authors": listed(about.get("authors")), "languages": listed(about.get("language")),
         "subjects": [], "rights": about.get("rights") or options.rights, **table.about,
-        "row": place, "origin": mark_of(f"{table.origin}#{own}"),
+        "row": place, "origin": mark_of(f"{table.origin}#{own}"), **is_of,
     }  # fmt: skip
     if about.get("source"):
         row["source"] = about["source"]

@@ -123,6 +123,91 @@ def test_a_file_or_row_that_left_its_source_leaves_the_corpus(tmp_path: Path) ->
     assert counts(data)["gone from their source"] == 2
 
 
+@pytest.mark.parametrize("beside", ["list.csv", "scan.pdf", "stage.json"])
+def test_a_text_that_left_a_folder_is_gone_whatever_else_is_left_alone_there(
+    tmp_path: Path, beside: str
+) -> None:
+    data, source = tmp_path / "data", folder(tmp_path / "a", one="One.\n", two="Two.\n")
+    (tmp_path / "a" / beside).write_text("file,title\none.txt,One\n")
+    acquire(data, source=[source])
+    (tmp_path / "a" / "two.txt").unlink()
+    acquire(data, source=[source])
+    assert names(data) == ["one.txt"]
+    assert counts(data)["gone from their source"] == 1
+
+
+def test_what_came_from_a_table_stays_while_that_is_left_alone_and_goes_with_it(
+    tmp_path: Path,
+) -> None:
+    data, source = tmp_path / "data", tmp_path / "t"
+    source.mkdir()
+    jsonl(source / "texts.jsonl", {"text": "A."}, {"text": "B."})
+    jsonl(source / "pairs.jsonl", {"prompt": "P", "completion": " C"})
+    acquire(data, source=[str(source)])
+    folder(source, one="One.\n", two="Two.\n")  # now the tables are left alone
+    acquire(data, source=[str(source)])
+    assert len(names(data)) == 5
+    (source / "one.txt").unlink()
+    acquire(data, source=[str(source)])
+    assert "one.txt" not in names(data) and len(names(data)) == 4
+    (source / "texts.jsonl").unlink()
+    acquire(data, source=[str(source)])
+    assert names(data) == ["pairs.completion.jsonl", "two.txt"]
+    (source / "pairs.jsonl").unlink()
+    acquire(data, source=[str(source)])
+    assert names(data) == ["two.txt"]
+
+
+def test_beside_a_table_that_is_not_understood_any_more_another_that_left_is_gone(
+    tmp_path: Path,
+) -> None:
+    data, source = tmp_path / "data", tmp_path / "t"
+    source.mkdir()
+    for name in "xyz":
+        jsonl(source / f"{name}.jsonl", {"text": f"{name}."})
+    acquire(data, source=[str(source)])
+    jsonl(source / "x.jsonl", {"words": "x."})
+    (source / "y.jsonl").unlink()
+    acquire(data, source=[str(source)])
+    assert [text(data, name) for name in names(data)] == ["x.", "z."]
+
+
+def test_a_file_that_cannot_be_used_any_more_is_refused_and_not_gone(tmp_path: Path) -> None:
+    data, source = tmp_path / "data", folder(tmp_path / "a", one="One.\n", two="Two.\n")
+    (tmp_path / "a" / "list.csv").write_text("file,title\none.txt,One\n")
+    acquire(data, source=[source])
+    (tmp_path / "a" / "two.txt").write_bytes(b"\0\1\2" * 99)
+    acquire(data, source=[source])
+    assert names(data) == ["one.txt", "two.txt"]
+    assert "gone from their source" not in counts(data)
+    assert text(data, "two.txt") == "Two.\n"
+
+
+def test_a_text_about_a_folder_of_tables_stays_while_it_is_left_alone(tmp_path: Path) -> None:
+    data, source = tmp_path / "data", folder(tmp_path / "a", README="What this is.\n")
+    acquire(data, source=[source])
+    jsonl(tmp_path / "a" / "t.jsonl", {"text": "A."})
+    acquire(data, source=[source])
+    assert names(data) == ["readme.txt", "t-000001.txt"]
+
+
+def test_rows_of_a_catalogue_that_names_no_tables_stay_while_any_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    data, source = tmp_path / "data", tmp_path / "t"
+    source.mkdir()
+    jsonl(source / "x.jsonl", {"text": "A."})
+    acquire(data, source=[str(source)])
+    record = data / "1_raw" / "stage.json"
+    old = json.loads(record.read_text())
+    for output in old["outputs"]:
+        output.get("row", {}).pop("table", None)
+    record.write_text(json.dumps(old))
+    folder(source, one="One.\n")
+    acquire(data, source=[str(source)])
+    assert len(names(data)) == 2
+
+
 def test_a_trial_run_takes_nothing_away(tmp_path: Path) -> None:
     data, source = tmp_path / "data", folder(tmp_path / "a", one="One.\n", two="Two.\n")
     acquire(data, source=[source])
