@@ -21,7 +21,7 @@ from pipeline.acquisition.entries import (
     version_of,
 )
 from pipeline.acquisition.labels import mark_of
-from pipeline.acquisition.options import VERSION, Job, Options, Sampler, is_part, limits
+from pipeline.acquisition.options import DOCUMENTS, Job, Options, Sampler, is_part, limits
 from pipeline.acquisition.register import Register
 from pipeline.acquisition.rows import take_hub_dataset, take_table
 from pipeline.acquisition.sources import Source
@@ -142,7 +142,7 @@ def choose(job: Job, entries: Sequence[Entry]) -> list[Due]:
             register.count("not sampled")
             continue
         name = register.name(stem(entry.name), entry.url)
-        key = fingerprint([VERSION, version_of(register.run.workspace, entry), options.rights])
+        key = fingerprint([DOCUMENTS, version_of(register.run.workspace, entry), options.rights])
         plan = register.plan(name, key)
         register.describe(name, job.about)
         # Where a server does not tell versions apart, only reading shows what has changed.

@@ -12,7 +12,9 @@ from pipeline.corpus.examples import ColumnNames
 if TYPE_CHECKING:
     from pipeline.storage import Storage
 
-VERSION = 3  # of the code that makes documents out of sources
+DOCUMENTS = 3  # version of the code that makes documents out of sources
+RECORDS = 3  # of that which makes records
+VERSION = 3  # of the stage: raised with each of them
 
 
 @dataclass(frozen=True)

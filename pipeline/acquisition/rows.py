@@ -1,6 +1,6 @@
 """Rows of tables and Hub datasets into `1_raw`: a text is a document, a record a line."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,9 +10,17 @@ from typing import Any
 from pipeline.acquisition.documents import stem
 from pipeline.acquisition.entries import retrieved_at, shown_source, version_of
 from pipeline.acquisition.labels import mark_of
-from pipeline.acquisition.options import VERSION, Job, Options
-from pipeline.console import progress
-from pipeline.corpus.examples import BadExample, Shape, as_example, shape_of, wanted_columns
+from pipeline.acquisition.options import DOCUMENTS, RECORDS, Job, Options
+from pipeline.console import progress, say
+from pipeline.corpus.examples import (
+    BadExample,
+    Joins,
+    Shape,
+    as_example,
+    pair_of,
+    shape_of,
+    wanted_columns,
+)
 from pipeline.corpus.hub_rows import read_hub_rows, resolve_revision
 from pipeline.corpus.tables import BadRow, Row, column_names, read_rows
 from pipeline.errors import PipelineError, UsageError
@@ -131,7 +139,7 @@ def take_rows(job: Job, table: Table, rows: Generator[Row | BadRow]) -> None:
                     bad_record(job, table, row, "it has no known column", shown_row(row))
                     continue
                 if shape != "text":
-                    writer = stack.enter_context(RecordWriter(job, table, shape))
+                    writer = stack.enter_context(RecordWriter(job, table, shape, row.value))
                     if not writer.is_wanted:
                         register.unread(table.label)
                         return
@@ -218,7 +226,7 @@ def add_text(
     seen_ids.add(own)
     data = example["text"].encode()
     name = register.name(f"{table.stem}-{own}", f"{table.origin}#{own}")
-    key = fingerprint([VERSION, example["text"], about, options.rights])
+    key = fingerprint([DOCUMENTS, example["text"], about, options.rights])
     is_of = {"table": mark_of(table.origin)}
     if not register.wants(name, key):
         register.describe(name, job.about | is_of)
@@ -245,13 +253,13 @@ def listed(value: Any) -> list[str]:
 class RecordWriter:
     """Writes the records of one table as one file of `1_raw`, in a stream."""
 
-    def __init__(self, job: Job, table: Table, shape: str) -> None:
+    def __init__(self, job: Job, table: Table, shape: str, columns: Collection[str]) -> None:
         register, options, sampler = job.register, job.options, job.sampler
         suffix = f".{shape}.jsonl"
         self._register = register
         self._name = register.name(table.stem, table.origin, suffix)
         self._key = fingerprint(
-            [VERSION, table.version, options.rights, options.on_bad_record, sampler.state,
+            [RECORDS, table.version, options.rights, options.on_bad_record, sampler.state,
              vars(options.names)]
         )  # fmt: skip
         self._row: dict[str, Any] = {
@@ -261,6 +269,9 @@ class RecordWriter:
         }  # fmt: skip
         self._path = register.folder / self._name
         self._records = 0
+        self._label = table.label
+        self._joins = Joins() if shape == "completion" else None
+        self._pair = pair_of(columns, options.names)
         self._sampler, self._seen = sampler, sampler.seen
         self.is_wanted = register.wants(self._name, self._key)
         if not self.is_wanted:
@@ -279,6 +290,8 @@ class RecordWriter:
         """Write one record."""
         self._file.write(encode_json(example) + b"\n")
         self._records += 1
+        if self._joins is not None:
+            self._joins.see(example)
 
     def finish(self) -> None:
         """Make the file an output, unless no record came."""
@@ -288,3 +301,14 @@ class RecordWriter:
             return
         self._row |= {"records": self._records, "rows": self._sampler.seen - self._seen}
         self._register.add_file(self._name, self._path, self._key, self._row)
+        if self._joins is not None:
+            self._tell(self._joins)
+
+    def _tell(self, joins: Joins) -> None:
+        if warning := joins.warning(self._label):
+            self._register.run.warn(warning)
+        if self._pair and joins.parted:
+            say(
+                f"{self._label}: an empty line parts {' and '.join(self._pair)} in "
+                f"{joins.parted:,} of {joins.records:,} records."
+            )

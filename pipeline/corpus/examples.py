@@ -3,6 +3,11 @@
 What a table holds is told by the names of its columns: those that the user gives, else those that
 are common. Text is kept as it is, but for line ends, which become "\\n": nothing is stripped, since
 a space between prompt and completion belongs to one of them.
+
+A model reads a completion right behind its prompt. Columns called `prompt` and `completion`, and
+those that the user names, are for that, and stay as they are. Questions with answers, and other
+columns that were guessed, are two texts: an empty line is put before the answer, at which it is
+trained on, so that the model is asked with the bare question and nobody has to know of it.
 """
 
 import json
@@ -30,6 +35,7 @@ _ROLES = {
     "tool": "tool",
 }  # on the left also what ShareGPT calls them
 _LISTED = 20  # columns named in an error
+_SHOWN = 20  # characters of the word on each side of a join
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,8 @@ def as_example(row: Mapping[str, Any], shape: Shape, names: ColumnNames) -> dict
     - text: {"text"}, and under "about" those of ABOUT_COLUMNS that hold words
       (`authors` perhaps a list of them);
     - completion: {"prompt", "completion"}; where the columns are the common `instruction`
-      and `input` (or `context`), the prompt is both with an empty line between them;
+      and `input` (or `context`), the prompt is both with an empty line between them; where they
+      are guessed, but for `prompt` and `completion`, an empty line parts the two (see `_parted`);
     - chat: {"messages": [{"role", "content"}]}, with the roles system, user, assistant and tool.
 
     Raises BadExample if something is missing, blank, no text, or if a chat cannot be learnt from.
@@ -120,9 +127,50 @@ def as_example(row: Mapping[str, Any], shape: Shape, names: ColumnNames) -> dict
         return example | {"about": about} if about else example
     if shape == "completion":
         column = _column(row, names.completion, COMPLETION_COLUMNS)
-        return {"prompt": _prompt(row, names), "completion": _text(row[column], f"'{column}'")}
+        completion = _text(row[column], f"'{column}'")
+        asked, prompt = _prompt(row, names)
+        if _is_exact(asked, column, names):
+            return {"prompt": prompt, "completion": completion}
+        return {"prompt": prompt, "completion": _parted(prompt, completion, asked)}
     column = _column(row, names.messages, MESSAGES_COLUMNS)
     return {"messages": _messages(row[column], column)}
+
+
+class Joins:
+    """Counts how the prompts of a file meet their completions."""
+
+    def __init__(self) -> None:
+        self.records = self.parted = self.bare = 0
+        self._sample = ""
+
+    def see(self, example: Mapping[str, Any]) -> None:
+        """Count an example of shape "completion": parted by an empty line, by nothing, or else."""
+        prompt, completion = example["prompt"], example["completion"]
+        border = _border(prompt, completion)
+        self.records += 1
+        self.parted += border.count("\n") > 1
+        if not border:
+            self.bare += 1
+            last, first = prompt.split()[-1], completion.split()[0]
+            self._sample = self._sample or last[-_SHOWN:] + first[:_SHOWN]
+
+    def warning(self, where: str) -> str | None:
+        """What a person should know of the examples of `where`, if anything meets by accident."""
+        if not self.bare:
+            return None
+        return (
+            f"{where}: between prompt and completion of {self.bare:,} of {self.records:,} records "
+            f"stands no white space, as in {self._sample!r}. They are taken as they are. If that "
+            "is not meant, begin the completions with a space or an empty line."
+        )
+
+
+def pair_of(columns: Collection[str], names: ColumnNames) -> tuple[str, str] | None:
+    """The columns of prompt and completion, if they were guessed and an empty line parts them."""
+    prompt, completion = _first(PROMPT_COLUMNS, columns), _first(COMPLETION_COLUMNS, columns)
+    if prompt is None or completion is None or _is_exact(prompt, completion, names):
+        return None
+    return prompt, completion
 
 
 def _first(known: Iterable[str], columns: Collection[str]) -> str | None:
@@ -168,14 +216,38 @@ def _is_whole(text: str) -> bool:
     return True
 
 
-def _prompt(row: Mapping[str, Any], names: ColumnNames) -> str:
+def _prompt(row: Mapping[str, Any], names: ColumnNames) -> tuple[str, str]:
+    """The column of a row's prompt, and the prompt."""
     column = _column(row, names.prompt, PROMPT_COLUMNS)
     prompt = _text(row[column], f"'{column}'")
     if names.prompt is None and column == "instruction":
         for given in GIVEN_COLUMNS:
             if row.get(given) not in (None, ""):
-                return prompt + "\n\n" + _text(row[given], f"'{given}'")
-    return prompt
+                return column, prompt + "\n\n" + _text(row[given], f"'{given}'")
+    return column, prompt
+
+
+def _is_exact(prompt: str, completion: str, names: ColumnNames) -> bool:
+    """Whether what stands in the columns of these names is joined as it is."""
+    named = names.prompt is not None or names.completion is not None
+    return named or (prompt, completion) == ("prompt", "completion")
+
+
+def _parted(prompt: str, completion: str, column: str) -> str:
+    """`completion` with an empty line before it, as far as none is there.
+
+    One that begins with white space was written to follow a prompt, and stays; so does one behind
+    a `prompt` that ends with some. At the end of a question, white space is an oversight.
+    """
+    if completion[0].isspace() or (column == "prompt" and prompt[-1].isspace()):
+        return completion
+    return "\n" * max(0, 2 - _border(prompt, "").count("\n")) + completion
+
+
+def _border(prompt: str, completion: str) -> str:
+    """The white space between a prompt and its completion."""
+    before = prompt[len(prompt.rstrip()) :]
+    return before + completion[: len(completion) - len(completion.lstrip())]
 
 
 def _about(row: Mapping[str, Any], text_column: str) -> dict[str, Any]:

@@ -182,7 +182,7 @@ _BOOK_COLUMNS = (
     "id", "title", "authors", "language", "characters", "chunks", "split", "rights", "source",
 )  # fmt: skip
 _RECORDS = {
-    "completion": "a `prompt` and the `completion` that is to follow it",
+    "completion": "a `prompt` and the `completion` that follows it, with nothing between them",
     "chat": "`messages`, a list of turns with `role` and `content`",
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.console import warn
 from pipeline.corpus.encoding import TOO_LONG, UNTRAINED, EncodeSettings
-from pipeline.corpus.examples import Shape
+from pipeline.corpus.examples import Joins, Shape
 from pipeline.corpus.token_cache import EMPTY, Example, open_or_build
 from pipeline.corpus.token_store import TokenStore
 from pipeline.errors import PipelineError
@@ -85,6 +85,8 @@ def training_data(
     statistics = store.statistics()
     _check_not_empty(kind, statistics, settings)
     _warn_of_losses(kind, statistics)
+    if kind == "completion":
+        _warn_of_joins(samples)
     lengths = store.lengths().tolist()
     # A row of one token has nothing to predict, and alone in a batch it would have no loss.
     rows = [row for row, length in enumerate(lengths) if length > 1]
@@ -140,6 +142,14 @@ def _warn_of_losses(kind: Shape, statistics: dict[str, Any]) -> None:
             f"Not trained on: {tokens:,} tokens {reason.replace('records', NOUNS[kind] + 's')}, "
             f"such as {', '.join(left_out[reason][:_SHOWN_IDS])}."
         )
+
+
+def _warn_of_joins(samples: Sequence[Sample]) -> None:
+    joins = Joins()
+    for sample in samples:
+        joins.see(sample.content)
+    if warning := joins.warning("The training data"):
+        warn(warning)
 
 
 def _trained(store: TokenStore, sequences: list[list[int]], lengths: list[int]) -> list[int]:

@@ -92,6 +92,31 @@ def test_other_names_of_prompt_and_completion_are_known_or_named(
     assert kept == {"prompt": "P", "completion": " C"}
 
 
+def test_a_table_of_questions_and_answers_is_told_to_be_parted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "qa.csv"
+    table.write_text("question,answer\nWhat is the capital of France?,Paris\nWho?, You\n")
+    acquire(tmp_path / "data", source=[str(table)])
+    kept = text(tmp_path / "data", "qa.completion.jsonl").splitlines()
+    assert [json.loads(line)["completion"] for line in kept] == ["\n\nParis", " You"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{table}: an empty line parts question and answer in 1 of 2 records." in said
+
+
+def test_of_prompts_that_meet_their_completions_one_is_warned_once_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = {"prompt": "What is the capital of France?", "completion": "Paris"}
+    source = jsonl(tmp_path / "x.jsonl", bare, *PAIRS, bare)
+    acquire(tmp_path / "data", source=[source])
+    kept = text(tmp_path / "data", "x.completion.jsonl").splitlines()
+    assert json.loads(kept[0]) == bare, "an exact text stays exact"
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("stands no white space") == 1
+    assert f"{source}: between prompt and completion of 2 of 4 records" in said
+
+
 def test_chats_stay_chats(tmp_path: Path) -> None:
     acquire(tmp_path / "data", source=[jsonl(tmp_path / "talk.jsonl", CHAT)])
     assert json.loads(text(tmp_path / "data", "talk.chat.jsonl")) == CHAT

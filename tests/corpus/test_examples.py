@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.corpus.examples import (
     BadExample,
     ColumnNames,
+    Joins,
     Shape,
     as_example,
     shape_of,
@@ -156,14 +157,82 @@ def test_a_refused_row_names_the_column_that_was_asked_for() -> None:
 # --- prompt and completion --------------------------------------------------------------------
 
 
+NAMED = ColumnNames(prompt="question", completion="answer")
+
+
+def joined(columns: str, prompt: str, completion: str, names: ColumnNames = COMMON) -> str:
+    """What a model reads of a prompt and a completion in "one" and "other" column."""
+    row = dict(zip(columns.split(), (prompt, completion), strict=True))
+    example = as_example(row, "completion", names)
+    return str(example["prompt"] + example["completion"])
+
+
 @given(texts, texts)
-def test_prompt_and_completion_join_as_given(prompt: str, completion: str) -> None:
-    row = {"question": prompt, "generation": completion, "id": 1}
-    example = as_example(row, "completion", COMMON)
-    assert example == {
+@pytest.mark.parametrize(
+    ("asked", "answered", "names"),
+    [("prompt", "completion", COMMON), ("question", "answer", NAMED)],
+)
+def test_prompts_with_completions_and_named_columns_are_kept_to_the_character(
+    asked: str, answered: str, names: ColumnNames, prompt: str, completion: str
+) -> None:
+    row = {asked: prompt, answered: completion, "id": 1}
+    assert as_example(row, "completion", names) == {
         "prompt": prompt.replace("\r\n", "\n"),
         "completion": completion.replace("\r\n", "\n"),
     }
+
+
+@pytest.mark.parametrize(
+    "columns", ["question answer", "instruction output", "input response", "prompt response"]
+)
+def test_an_empty_line_parts_what_was_guessed_to_be_question_and_answer(columns: str) -> None:
+    asked, answered = columns.split()
+    row = {asked: "What is the capital of France?", answered: "Paris"}
+    assert as_example(row, "completion", COMMON) == {
+        "prompt": "What is the capital of France?", "completion": "\n\nParis",
+    }  # fmt: skip
+
+
+def test_an_empty_line_stands_behind_the_input_of_an_instruction_too() -> None:
+    row = {"instruction": "Translate.", "input": "chat", "output": "cat"}
+    example = as_example(row, "completion", COMMON)
+    assert example["prompt"] + example["completion"] == "Translate.\n\nchat\n\ncat"
+
+
+@pytest.mark.parametrize(
+    ("columns", "prompt", "completion", "read"),
+    [
+        ("question answer", "What?\n\n", "This.", "What?\n\nThis."),
+        ("question answer", "What?\n", "This.", "What?\n\nThis."),
+        ("question answer", "What? ", "This.", "What? \n\nThis."),  # nobody meant that space
+        ("question answer", "What?", " This.", "What? This."),
+        ("question answer", "What?", "\nThis.", "What?\nThis."),
+        ("prompt response", "### Response:\n", "This.", "### Response:\nThis."),
+        ("prompt response", "Answer: ", "This.", "Answer: This."),
+    ],
+)
+def test_what_was_written_to_join_stays(
+    columns: str, prompt: str, completion: str, read: str
+) -> None:
+    assert joined(columns, prompt, completion) == read
+
+
+def test_prompts_that_meet_their_completions_are_counted_with_a_sample() -> None:
+    joins = Joins()
+    for completion in ("Paris", " Paris", "\n\nParis", "Rome"):
+        joins.see({"prompt": "What is the capital of France?", "completion": completion})
+    warning = joins.warning("x.jsonl")
+    assert warning is not None
+    assert "x.jsonl: between prompt and completion of 2 of 4 records" in warning
+    assert "'France?Paris'" in warning
+    assert joins.parted == 1
+
+
+def test_of_prompts_that_are_parted_there_is_nothing_to_say() -> None:
+    joins = Joins()
+    joins.see({"prompt": "Who?", "completion": " You."})
+    joins.see({"prompt": "Who? ", "completion": "You."})
+    assert joins.warning("x.jsonl") is None
 
 
 @pytest.mark.parametrize(("given", "answer"), [("input", "output"), ("context", "response")])

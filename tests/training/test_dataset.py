@@ -71,6 +71,17 @@ def test_packing_changes_which_rows_are_together_and_nothing_else(
     assert all(length <= 50 for length in data.lengths)
 
 
+def test_prompts_that_meet_their_completions_are_told_before_they_are_trained_on(
+    tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(pairs(3), tokenizer, tmp_path / "apart")
+    assert "no white space" not in capsys.readouterr().err
+    bare = Sample("bare", {"prompt": "Who is it?", "completion": "the sea"})
+    build([*pairs(3), bare], tokenizer, tmp_path / "bare")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The training data: between prompt and completion of 1 of 4 records" in said
+
+
 def test_rows_of_weighted_sources_never_share_a_sequence(tokenizer: Path, tmp_path: Path) -> None:
     mixed = [
         Sample(f"{name}{i}", {"text": f"{name} {i}"}, name) for i in range(9) for name in ("a", "b")
