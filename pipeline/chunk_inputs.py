@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.console import warn
+from pipeline.console import many, warn
 from pipeline.corpus.chunk_jobs import About, Text, decode
 from pipeline.corpus.chunking import DEFAULT_TARGET
 from pipeline.corpus.record_files import bare_name, kind_of
@@ -76,9 +76,10 @@ def warn_of_unread(workspace: Workspace, inputs: Sequence[Path]) -> None:
     ]
     if unread:
         shown = ", ".join(unread[:SHOWN_UNREAD]) + (", ..." if len(unread) > SHOWN_UNREAD else "")
+        files = f"file in {directory} is", f"files in {directory} are"
         warn(
-            f"{len(unread):,} files in {directory} are not read ({shown}): texts end in .txt, in "
-            "small letters, and lie in the directory itself."
+            f"{many(len(unread), *files)} not read ({shown}): texts end in .txt, in small "
+            "letters, and lie in the directory itself."
         )
 
 

@@ -312,6 +312,11 @@ def few(names: Sequence[str], at_most: int = 5) -> str:
     return ", ".join(names[:at_most]) + more
 
 
+def many(n: int, noun: str, more: str | None = None) -> str:
+    """A number with its noun, or what stands for several ("entry", "entries")."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {more or noun + 's'}"
+
+
 def megabytes(size: int) -> str:
     """A number of bytes as people read it."""
     return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

@@ -35,7 +35,7 @@ from pipeline.books.gutendex import DEFAULT_URL
 from pipeline.books.sample import sample_library
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited, RestoreDeleted
 from pipeline.command import run_script as run_script
-from pipeline.console import say, warn
+from pipeline.console import many, say, warn
 from pipeline.corpus.examples import ColumnNames
 from pipeline.errors import PipelineError, Stopped, UsageError
 from pipeline.run import open_run
@@ -237,9 +237,8 @@ def keep_what_is_there(workspace: Workspace, *, again: bool) -> bool:
             raise UsageError("Nothing is named that could be fetched again.", how)
         raise PipelineError(f"{workspace.directory('acquire')} is unfinished.", how)
     if asked or (record is None and texts):
-        say(
-            f"acquire: nothing asked for, so the {len(texts)} documents of 1_raw stand (up to date)"
-        )
+        what = "document of 1_raw stands", "documents of 1_raw stand"
+        say(f"acquire: nothing asked for, so the {many(len(texts), *what)} (up to date)")
         return True
     return False
 

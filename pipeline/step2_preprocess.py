@@ -210,7 +210,9 @@ def finish(run: StageRun, rows: list[dict[str, Any]]) -> None:
     """Raise PipelineError if no text was kept."""
     if not any(row["verdict"] == "kept" for row in rows):
         raise PipelineError(
-            f"None of the {len(rows)} texts could be used.",
+            "The only text could not be used."
+            if len(rows) == 1
+            else f"None of the {len(rows):,} texts could be used.",
             f"The reasons are in {run.directory / 'rejected'}.",
         )
 

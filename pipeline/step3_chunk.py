@@ -29,6 +29,7 @@ from pipeline.chunk_inputs import (
 )
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, Jobs, OverwriteEdited
 from pipeline.command import run_script as run_script
+from pipeline.console import many
 from pipeline.corpus.chunk_jobs import TRAIN, VALIDATION, Cutting, ShardJob
 from pipeline.corpus.chunking import DEFAULT_TARGET
 from pipeline.corpus.ledger import document_line, make_ledger
@@ -194,14 +195,14 @@ def report(run: StageRun) -> None:
     counts = run.counts
     parts = []
     if counts["documents"]:
-        tokens = f", {counts['tokens']:,} tokens" if "tokens" in counts else ""
+        tokens = f", {many(counts['tokens'], 'token')}" if "tokens" in counts else ""
         parts.append(
-            f"{counts['documents']} documents, {counts['chunks']} chunks{tokens} "
+            f"{many(counts['documents'], 'document')}, {many(counts['chunks'], 'chunk')}{tokens} "
             f"({counts['train']} to train on, {counts['validation']} held out)"
         )
     if counts.get("records"):
         parts.append(
-            f"{counts['records']:,} records ({counts['records_train']:,} to train on, "
+            f"{many(counts['records'], 'record')} ({counts['records_train']:,} to train on, "
             f"{counts['records_validation']:,} held out)"
         )
     run.report(f"{' and '.join(parts)} in {run.directory}")

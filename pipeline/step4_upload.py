@@ -17,6 +17,7 @@ from typer import Option, echo
 from pipeline.books.mentions import find_mentions
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
+from pipeline.console import many
 from pipeline.corpus.record_files import KINDS
 from pipeline.corpus.shards import find_splits
 from pipeline.errors import UsageError
@@ -157,9 +158,10 @@ def place_of(path: Path) -> str:
 
 def report(run: StageRun, url: str | None) -> None:
     """Print the line that sums the stage up, and where the dataset is."""
-    records = f", {run.counts['records']:,} records" if run.counts.get("records") else ""
+    counts = run.counts
+    records = f", {many(counts['records'], 'record')}" if counts.get("records") else ""
     run.report(
-        f"{run.counts['documents']} documents, {run.counts['chunks']} chunks{records} in "
+        f"{many(counts['documents'], 'document')}, {many(counts['chunks'], 'chunk')}{records} in "
         f"{run.directory}, "
         + (f"pushed to {url}" if url else "not pushed (`upload --repo-id user/name` does that)")
     )

@@ -23,6 +23,7 @@ from pipeline import train_options as options
 from pipeline import train_watch_options as watching
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, Jobs, OverwriteEdited
 from pipeline.command import run_script as run_script
+from pipeline.console import many
 from pipeline.corpus.new_tokens import read_tokens
 from pipeline.errors import PipelineError, UsageError
 from pipeline.parallel import default_jobs
@@ -279,7 +280,7 @@ def report(run: StageRun) -> None:
     """Print the line that sums the stage up."""
     bits = run.counts["bits_per_byte"]
     run.report(
-        f"{run.counts['steps']} steps, {run.counts['tokens']:,} tokens, adapter in "
+        f"{many(run.counts['steps'], 'step')}, {many(run.counts['tokens'], 'token')}, adapter in "
         f"{run.directory}; held-out bits per byte {bits['base']:.4f} before, "
         f"{bits['adapter']:.4f} after"
     )

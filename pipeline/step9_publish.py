@@ -20,7 +20,7 @@ from pipeline.books.cleaning import RULES
 from pipeline.books.mentions import find_mentions
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
-from pipeline.console import warn
+from pipeline.console import many, warn
 from pipeline.corpus.table_words import table_words
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.merge import merge_adapter
@@ -251,7 +251,7 @@ def report(run: StageRun, url: str | None) -> None:
     """Print the line that sums the stage up, and where the model is."""
     size = sum(path.stat().st_size for path in run.directory.rglob("*") if path.is_file())
     run.report(
-        f"{run.counts['files']} files, {size / 1e6:,.0f} MB in {run.directory}, "
+        f"{many(run.counts['files'], 'file')}, {size / 1e6:,.0f} MB in {run.directory}, "
         + (f"pushed to {url}" if url else "not pushed (`publish --repo-id user/name` does that)")
     )
 

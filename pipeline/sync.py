@@ -119,11 +119,12 @@ def send(root: Path, url: str, step: int | None) -> None:
         outcome = copies.finish()
     if not outcome.ok or outcome.count < len(missing):
         raise PipelineError(
-            f"{len(missing) - outcome.count} of {len(missing)} checkpoints did not arrive: "
-            f"{outcome.reason}",
+            f"{len(missing) - outcome.count} of {console.many(len(missing), 'checkpoint')} did not "
+            f"arrive: {outcome.reason}",
             "Run the same command again: what has arrived is not sent again.",
         )
-    console.say(f"sync: {len(missing)} checkpoints sent, {len(found) - len(missing)} were there")
+    sent = console.many(len(missing), "checkpoint")
+    console.say(f"sync: {sent} sent, {len(found) - len(missing)} there already")
 
 
 def watch(
@@ -251,12 +252,15 @@ def verify(url: str, step: int | None) -> None:
     run.folder.close()
     if broken:
         raise PipelineError(
-            f"{len(broken)} of {good + len(broken)} checkpoints at {run.folder.shown} are broken.",
+            f"{len(broken)} of {console.many(good + len(broken), 'checkpoint')} at "
+            f"{run.folder.shown} {'is' if len(broken) == 1 else 'are'} broken.",
             "They are never used. Delete their folders, and send the checkpoints again.",
         )
     if not good:
         raise PipelineError(f"There is no complete checkpoint{_of(step)} at {run.folder.shown}.")
-    console.say(f"sync: {good} checkpoints at {run.folder.shown} are as they were written")
+    there = f"at {run.folder.shown}"
+    whole = console.many(good, f"checkpoint {there} is", f"checkpoints {there} are")
+    console.say(f"sync: {whole} as written")
 
 
 def _remote_run(url: str) -> "RemoteRun":

@@ -132,7 +132,8 @@ def convert_data(
         examples = Sources(storage, read_text, DOCUMENT_SUFFIXES, text_column).examples(source)
         written = write_examples(examples, target, eos=eos, only_text=only_text)
     console.say(
-        f"convert: {written.examples:,} examples, {written.characters:,} characters in {target}"
+        f"convert: {console.many(written.examples, 'example')}, "
+        f"{console.many(written.characters, 'character')} in {target}"
     )
 
 
@@ -184,6 +185,8 @@ def build(
         lists = build_series(
             found, to, segments, storage, base=base, seed=shuffle_seed, overwrite=overwrite
         )
-    console.say(f"series: {len(found):,} documents in {len(lists):,} segments")
+    console.say(
+        f"series: {console.many(len(found), 'document')} in {console.many(len(lists), 'segment')}"
+    )
     for url in lists:
         typer.echo(url)

@@ -58,7 +58,7 @@ def test_an_empty_file_is_named_and_the_others_are_taken(tmp_path: Path) -> None
     (books / "full.txt").write_text("A line.\n")
     result = in_process("acquire", "--source", books, "--data-dir", tmp_path / "data")
     assert "empty.txt was left out: it is empty" in result.stderr
-    assert "1 documents" in result.stderr
+    assert "1 document, " in result.stderr
 
 
 def test_nothing_but_an_empty_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from pipeline import console
-from pipeline.console import duration, heard_by, progress, say, warn
+from pipeline.console import duration, heard_by, many, progress, say, warn
 from tests.terminal import frames_of
 
 NOTE = "loss 2.913, lr 8.1e-04, 331 tokens/s, 3.1 GB"
@@ -185,3 +185,11 @@ def test_listeners_hear_what_is_said(capsys: pytest.CaptureFixture[str]) -> None
 )  # fmt: skip
 def test_times_are_told_as_people_read_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("n", "told"), [(0, "0 books"), (1, "1 book"), (2, "2 books"), (1234, "1,234 books")]
+)
+def test_a_number_takes_its_noun_along(n: int, told: str) -> None:
+    assert many(n, "book") == told
+    assert many(n, "book is", "books are") == told + (" is" if n == 1 else " are")

@@ -61,8 +61,8 @@ def test_up_and_down_bring_all_that_is_whole_and_verify_reads_it(url: str, tmp_p
     folder = make(tmp_path / "a", 1, 2, 3)
     (folder / "step-00000002" / "model.bin").write_text("broken")
     sent = sync("up", url, tmp_path / "a")
-    assert sent.exit_code == 0 and "sync: 2 checkpoints sent, 0 were there" in sent.stderr
-    assert "0 checkpoints sent, 2 were there" in sync("up", url, tmp_path / "a").stderr
+    assert sent.exit_code == 0 and "sync: 2 checkpoints sent, 0 there already" in sent.stderr
+    assert "0 checkpoints sent, 2 there already" in sync("up", url, tmp_path / "a").stderr
     listed = sync("list", url, tmp_path / "a").stdout.split("\n")
     assert [line.split()[0] for line in listed[1:3]] == ["3", "1"]
     assert all(line.endswith("complete") for line in listed[1:3])
@@ -101,7 +101,7 @@ def test_what_was_left_behind_is_shown_as_such_and_neither_sent_nor_fetched(
     folder = make(tmp_path / "a", 1, 3)
     assert sync("up", url, tmp_path / "a").exit_code == 0
     make(tmp_path / "b", 2, attempt=FIRST.next(None))  # the run was begun anew there
-    assert "sync: 1 checkpoints sent" in sync("up", url, tmp_path / "b").stderr
+    assert "sync: 1 checkpoint sent" in sync("up", url, tmp_path / "b").stderr
     listed = sync("list", url, tmp_path).stdout.split("\n")[1:4]
     found = {line.split()[0]: line.endswith("left behind") for line in listed}
     assert found == {"3": True, "2": False, "1": True}
@@ -121,7 +121,7 @@ def test_what_is_broken_there_is_found_and_what_is_incomplete_is_shown(tmp_path:
     (first / "model.bin").write_text("x" * (first / "model.bin").stat().st_size)
     (second / checkpoints.COMPLETE).unlink()
     verified = sync("verify", url, tmp_path / "a")
-    assert verified.exit_code == 1 and "1 of 1 checkpoints" in verified.stderr
+    assert verified.exit_code == 1 and "1 of 1 checkpoint at" in verified.stderr
     assert "model.bin is not as it was written" in verified.stderr
     assert "incomplete, never used" in sync("list", url, tmp_path / "a").stdout
     assert sync("down", url, tmp_path / "b", "--step", "1").exit_code == 1
@@ -164,7 +164,7 @@ def test_a_remote_that_changes_everything_fails_the_command(
         remote.flip = 1.0
         result = sync("up", "lying://bucket/run", tmp_path)
     assert result.exit_code == 1
-    assert "1 of 1 checkpoints did not arrive" in " ".join(result.stderr.split())
+    assert "1 of 1 checkpoint did not arrive" in " ".join(result.stderr.split())
 
 
 def test_watch_ends_by_itself_once_a_run_has_ended(tmp_path: Path) -> None:

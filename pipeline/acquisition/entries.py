@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.acquisition.documents import DOCUMENT_SUFFIXES
 from pipeline.acquisition.sources import Source
-from pipeline.console import few, say
+from pipeline.console import few, many, say
 from pipeline.corpus.compression import plain_name
 from pipeline.corpus.tables import FORMATS
 from pipeline.errors import PipelineError, UsageError
@@ -62,7 +62,7 @@ def sort_out(place: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[En
         documents = []
     if documents and tables:
         say(
-            f"{redact(place)} holds {len(documents):,} texts; its tables are left alone "
+            f"{redact(place)} holds {many(len(documents), 'text')}; its tables are left alone "
             f"({few([entry.name for entry in tables])}): name them with --source to take them."
         )
         tables = []
@@ -126,9 +126,11 @@ def on_this_disk(
                 owner[entry.url] = source
                 mine.append(entry)
         if left:
-            say(f"{source.shown}: {left:,} files are this pipeline's own, and are left alone.")
+            ours = many(left, "file is", "files are")
+            say(f"{source.shown}: {ours} this pipeline's own, and left alone.")
         if others:
-            say(f"{source.shown}: {others:,} files are left to other sources that name them.")
+            theirs = many(others, "file is", "files are")
+            say(f"{source.shown}: {theirs} left to other sources, which name fewer.")
         if not mine:
             raise UsageError(
                 f"--source {source.shown} names nothing that is not another source's, or the "

@@ -9,7 +9,7 @@ from typing import IO, Any
 from pipeline.acquisition.labels import SAMPLE, bare, lines_of, mark_of, one_line, plain, suffix_of
 from pipeline.acquisition.sources import RESERVED, Source
 from pipeline.books.naming import safe_stem
-from pipeline.console import say
+from pipeline.console import many, say
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import (
     encode_json,
@@ -253,7 +253,9 @@ class Register:
         run = self.run
         if len(self._refusals) > SHOWN:
             more = len(self._refusals) - SHOWN
-            run.warn(f"{more} more were left out: see {run.directory / REFUSED}.")
+            run.warn(
+                f"{many(more, 'more was', 'more were')} left out: see {run.directory / REFUSED}."
+            )
         if self._refusals:
             run.write(REFUSED, json_lines(self._refusals), merged=True)
         for line, row in lines_of(run.directory / QUARANTINE):

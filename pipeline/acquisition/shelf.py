@@ -22,7 +22,7 @@ from pipeline.books.naming import file_name
 from pipeline.books.plain_text import Rejected, check_is_text
 from pipeline.books.polite import PoliteSession
 from pipeline.books.quota import DailyQuota
-from pipeline.console import progress
+from pipeline.console import many, progress
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import sha256_bytes
 
@@ -274,8 +274,8 @@ def refresh(
                 add(register, book, name, download)
     if asked_later:
         register.run.warn(
-            f"{asked_later:,} books were not asked for: the main site allows no more today. The "
-            "same command goes on with them tomorrow."
+            f"{many(asked_later, 'book was', 'books were')} not asked for: the main site allows no "
+            "more today. The same command goes on with them tomorrow."
         )
 
 

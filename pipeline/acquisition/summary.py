@@ -3,6 +3,7 @@
 import json
 
 from pipeline.acquisition.register import GONE, LEFT, QUARANTINE, REFUSED
+from pipeline.console import many
 from pipeline.run import StageRun
 
 SHORT = "fewer than asked for"
@@ -17,9 +18,10 @@ _REASONS = 5  # that are shown; all of them are in the file
 def summary(run: StageRun, *, asks_again: bool = False) -> str:
     """The line that sums the stage up. `asks_again`: nobody was asked whether there is more."""
     counts = run.counts
-    text = f"{counts['documents']:,} documents, {counts['bytes']:,} bytes in {run.directory}"
+    text = f"{many(counts['documents'], 'document')}, {many(counts['bytes'], 'byte')}"
+    text += f" in {run.directory}"
     if counts.get("records"):
-        text += f", {counts['records']:,} records among them"
+        text += f", {many(counts['records'], 'record')} among them"
     if asks_again:
         text += "; --refresh asks whether anything is new"
     if run.is_fresh:
@@ -45,4 +47,4 @@ def reasons(run: StageRun) -> list[str]:
     ranked = sorted(tally.items(), key=lambda item: -item[1])
     lines = [f"  {n:,} refused: {reason}" for reason, n in ranked[:_REASONS]]
     more = len(ranked) - _REASONS
-    return lines + ([f"  and {more:,} other reasons"] if more > 0 else [])
+    return lines + ([f"  and {many(more, 'other reason')}"] if more > 0 else [])

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.console import progress, warn
+from pipeline.console import many, progress, warn
 from pipeline.corpus.compression import is_compressed, plain_name
 from pipeline.corpus.documents import find_splits, read_documents
 from pipeline.corpus.example_files import FORMATS, open_writer, suffix_of
@@ -123,10 +123,11 @@ class Sources:
         kept = {entry.url for entry in found}
         left = sorted({e.name for e in (*texts, *tables) if e.url not in kept})
         if left:
+            kind = "file of another kind is", "files of another kind are"
             names = ", ".join(left[:_NAMED]) + (", ..." if len(left) > _NAMED else "")
             warn(
-                f"{folder}: {len(left):,} files of another kind are left alone ({names}). Name "
-                "them, or a pattern, to have them."
+                f"{folder}: {many(len(left), *kind)} left alone ({names}). Name a file, or a "
+                "pattern, to have it."
             )
         return found
 
@@ -246,7 +247,8 @@ def write_examples(
             characters += size
             advance(size=size)
     if with_eos:
-        warn(f"{with_eos:,} texts hold {eos!r} themselves: a trainer will take it for their end.")
+        hold = many(with_eos, "text itself holds", "texts themselves hold")
+        warn(f"{hold} {eos!r}: a trainer will take it for the end.")
     return Written(count, characters)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal, Protocol
 
-from pipeline.console import warn
+from pipeline.console import many, warn
 from pipeline.corpus.series_keys import full_key, root_of, segment_url
 from pipeline.errors import PipelineError, UsageError
 from pipeline.storage.urls import redact
@@ -129,9 +129,11 @@ def _segments(
             missing += before - len(keys)
         yield Segment(number, keys)
     if missing:
-        warn(f"{missing:,} keys of {redact(pattern)} point to nothing and were skipped.")
+        what = many(missing, "key points", "keys point")
+        warn(f"{redact(pattern)}: {what} to nothing, skipped.")
     if doubled:
-        warn(f"{doubled:,} keys of {redact(pattern)} were listed before: each is taken once.")
+        what = many(doubled, "key was", "keys were")
+        warn(f"{redact(pattern)}: {what} listed before: each is taken once.")
 
 
 def _read_list(url: str, storage: StorageLike) -> list[Any]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Protocol
 
+from pipeline.console import many
 from pipeline.corpus.series import StorageLike
 from pipeline.corpus.series_keys import canonical_url, key_trouble, root_of, segment_url, short
 from pipeline.errors import PipelineError, UsageError
@@ -62,7 +63,7 @@ def build_series(
     keys = _keys_to_list(documents, pattern, root)
     if segments > len(keys):
         raise PipelineError(
-            f"{len(keys):,} documents do not fill {segments:,} segments of a series.",
+            f"{many(len(keys), 'document')} cannot fill {many(segments, 'segment')} of a series.",
             "Ask for fewer segments, or check where the documents are looked for.",
         )
     keys.sort(key=lambda key: key if seed is None else _shuffled(seed, key))

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.console import many
 from pipeline.hub.markdown import Markdown, cell, code_names, link, one_line, table
 
 LICENSE_OF_PUBLIC_DOMAIN = {
@@ -198,8 +199,8 @@ def _about_chunks(
     characters = sum(book.characters for book in books if book.chunks)
     texts = sum(bool(book.chunks) for book in books)
     yield (
-        f"{texts:,} book{'' if texts == 1 else 's'}, {characters:,} characters, cut into "
-        f"{sum(rows.values()):,} chunks ({_sizes(rows) or 'no rows'}), for training and "
+        f"{many(texts, 'book')}, {many(characters, 'character')}, cut into "
+        f"{many(sum(rows.values()), 'chunk')} ({_sizes(rows) or 'no rows'}), for training and "
         "fine-tuning text-completion models."
     )
     yield "## Load it"

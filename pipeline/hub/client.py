@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pipeline.console import warn
+from pipeline.console import many, warn
 from pipeline.errors import PipelineError
 from pipeline.hub.listing import check_arrived, list_files, stale_files
 from pipeline.hub.pushed import Pushed
@@ -118,7 +118,7 @@ def push_folder(
     api = HfApi(endpoint=endpoint, token=find_token(token), library_name="bookshelf-llm")
     where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
     patterns = STALE[repo_type] if stale is None else stale
-    summary = message or f"Upload {len(files)} files"
+    summary = message or f"Upload {many(len(files), 'file')}"
     with talking_to_hub(api, repo_id):
         _make_repo(api, where, private)
         if revision and revision != "main":

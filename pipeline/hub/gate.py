@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.console import many
 from pipeline.hub.scanning import FindMentions, Found, shortened
 
 SHOWN_DOCUMENTS = 20  # of each kind of trouble
@@ -118,7 +119,7 @@ class Judgement:
             path = files.get(document, document)
             lines += [f"{path}:{line}: {quote}" for line, quote in found.first]
             if found.count > len(found.first):
-                lines.append(f"{path}: and {found.count - len(found.first):,} more places")
+                lines.append(f"{path}: and {many(found.count - len(found.first), 'more place')}")
         for document, words in list(self.names.items())[:SHOWN_DOCUMENTS]:
             lines.append(f"{catalogue}: {document}: {words}")
         for document in self.protected[:SHOWN_DOCUMENTS]:
@@ -128,7 +129,7 @@ class Judgement:
             max(len(each) - SHOWN_DOCUMENTS, 0)
             for each in (self.mentions, self.names, self.protected)
         )
-        return [*lines, f"and {hidden:,} more documents"] if hidden else lines
+        return [*lines, f"and {many(hidden, 'more document')}"] if hidden else lines
 
     def summary(self) -> tuple[str, str]:
         """One sentence on what is held back, and the way out."""

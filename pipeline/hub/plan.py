@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.console import many
 from pipeline.errors import PipelineError
 from pipeline.hub.client import (
     STALE,
@@ -44,7 +45,7 @@ class PushPlan:
     def summary(self) -> str:
         """In one line."""
         return (
-            f"{len(self.sent):,} files to send ({sum(self.sent.values()):,} bytes), "
+            f"{many(len(self.sent), 'file')} to send ({sum(self.sent.values()):,} bytes), "
             f"{len(self.same):,} there already ({sum(self.same.values()):,} bytes), "
             f"{len(self.removed):,} to remove"
         )

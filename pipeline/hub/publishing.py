@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.console import warn
+from pipeline.console import many, warn
 from pipeline.errors import PipelineError, UsageError
 from pipeline.hub.client import RepoType, check_repo_id, files_to_push, find_token, push_folder
 from pipeline.hub.gate import Judgement
@@ -110,7 +110,11 @@ def pass_gate(repository: Repository, contents: Mapping[str, Content]) -> None:
     """List what must not be published and raise PipelineError, if there is such."""
     judgement = repository.judgement(contents)
     if judgement.unknown:
-        warn(f"The rights in {judgement.unknown:,} documents are unknown: see to them first.")
+        warn(
+            f"The rights in {many(judgement.unknown, 'document')} are unknown: see to them first. "
+            "`pipeline acquire --rights TEXT`, with the sources that it had, states them of all of "
+            "its texts, and `rights` in 1_raw/catalog.jsonl of a single one."
+        )
     if judgement.holds_back:
         for line in repository.held_back(judgement):
             warn(f"must not be published: {line}")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.books.duplicates import Duplicates
+from pipeline.console import many
 from pipeline.files import json_lines
 from pipeline.preprocessing.dry_run import DryRun
 from pipeline.preprocessing.texts import REJECTED, Text
@@ -91,8 +92,8 @@ def _reasons(rows: Sequence[dict[str, Any]]) -> Counter[str]:
 def summary(run: StageRun) -> str:
     """The line that sums the stage up."""
     counts = run.counts
-    text = f"{counts['documents']} texts cleaned into {run.directory}, "
-    text += f"{counts['characters_in']:,} characters in, {counts['characters_out']:,} out"
+    text = f"{many(counts['documents'], 'text')} cleaned into {run.directory}, "
+    text += f"{many(counts['characters_in'], 'character')} in, {counts['characters_out']:,} out"
     for word, name in (("rejected", "rejected"), ("duplicates left out", "duplicates")):
         if counts.get(name):
             text += f"; {counts[name]} {word}"

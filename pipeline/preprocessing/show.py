@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.books.decoding import decode
 from pipeline.books.document import Rejected, clean_document
-from pipeline.console import few
+from pipeline.console import few, many
 from pipeline.errors import UsageError
 from pipeline.preprocessing.recipe import Task, judge
 
@@ -88,7 +88,8 @@ def show_text(task: Task, folder: Path, *, whole: bool = True) -> Iterator[Line]
     share = document.characters_out / max(1, document.characters_in)
     yield (
         "title",
-        f"{document.characters_in:,} characters in, {document.characters_out:,} out ({share:.1%})",
+        f"{many(document.characters_in, 'character')} in, {document.characters_out:,} out "
+        f"({share:.1%})",
     )
     if cleaned.is_file():
         yield from _by_hand(document.text, cleaned, whole)
@@ -156,8 +157,8 @@ def _go_on_alike(old: list[str], new: list[str]) -> bool:
 
 def _step(name: str, before: str, after: str, changes: list[Change], whole: bool) -> Iterator[Line]:
     size = len(before) - len(after)
-    taken = f"{size:,} characters" if size >= 0 else f"{-size:,} characters more"
-    yield "heading", f"{name}: {len(changes):,} places, {taken}"
+    taken = many(size, "character") if size >= 0 else f"{many(-size, 'character')} more"
+    yield "heading", f"{name}: {many(len(changes), 'place')}, {taken}"
     if name not in _QUIET_STEPS:
         yield from _changes(changes, whole)
 
@@ -167,7 +168,8 @@ def _by_hand(made: str, cleaned: Path, whole: bool) -> Iterator[Line]:
     if text == made:
         return
     changes, _ = compare(made, text, range(1, made.count("\n") + 2))
-    yield "heading", f"by hand, or made with other settings, in {cleaned}: {len(changes):,} places"
+    places = many(len(changes), "place")
+    yield "heading", f"by hand, or made with other settings, in {cleaned}: {places}"
     yield from _changes(changes, whole)
 
 
@@ -177,7 +179,7 @@ def _changes(changes: list[Change], whole: bool) -> Iterator[Line]:
         yield from _lines("removed", "- ", change.before, whole)
         yield from _lines("added", "+ ", change.after, whole)
     if not whole and len(changes) > _MANY:
-        yield "note", f"  ... and {len(changes) - _MANY:,} more places; {_SHOWS_ALL}"
+        yield "note", f"  ... and {many(len(changes) - _MANY, 'more place')}; {_SHOWS_ALL}"
 
 
 def _lines(style: str, sign: str, lines: Sequence[str], whole: bool) -> Iterator[Line]:
@@ -185,5 +187,5 @@ def _lines(style: str, sign: str, lines: Sequence[str], whole: bool) -> Iterator
         yield from ((style, sign + line) for line in lines)
         return
     yield from ((style, sign + line) for line in lines[:_ENDS])
-    yield "note", f"  ... {len(lines) - 2 * _ENDS:,} more lines; {_SHOWS_ALL}"
+    yield "note", f"  ... {many(len(lines) - 2 * _ENDS, 'more line')}; {_SHOWS_ALL}"
     yield from ((style, sign + line) for line in lines[-_ENDS:])

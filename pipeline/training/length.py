@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from pipeline.console import many
 from pipeline.errors import UsageError
 from pipeline.training.schedules import warmup_steps
 from pipeline.training.settings import TrainSettings
@@ -152,8 +153,3 @@ def _epochs(epochs: float) -> str:
     digits = 2 if epochs >= 0.1 else 4
     text = f"{epochs:,.{digits}f}"
     return f"{text} epoch" if text == "1.00" else f"{text} epochs"
-
-
-def many(n: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

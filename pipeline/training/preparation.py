@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.console import say, warn
+from pipeline.console import many, say, warn
 from pipeline.corpus.examples import Shape
 from pipeline.corpus.new_tokens import Extended, extend_tokenizer
 from pipeline.corpus.token_cache import load_tokenizer
@@ -28,7 +28,7 @@ from pipeline.training.data import (
 from pipeline.training.dataset import TrainingData, add_sources, training_data
 from pipeline.training.engine import Engine, Machine, Precision, choose_precision, start_engine
 from pipeline.training.held_out import held_out_windows
-from pipeline.training.length import Plan, check_batch, many, plan, plan_of, tokens_wanted
+from pipeline.training.length import Plan, check_batch, plan, plan_of, tokens_wanted
 from pipeline.training.libraries import quiet_libraries
 from pipeline.training.loading import check_method
 from pipeline.training.mix_option import parse_mix

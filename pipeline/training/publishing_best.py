@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, Self
 
-from pipeline.console import duration, say, warn
+from pipeline.console import duration, many, say, warn
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
 from pipeline.storage.writing import backoff
@@ -63,7 +63,7 @@ class Outcome:
     reason: str | None  # why the last one never arrived
 
     def __str__(self) -> str:
-        tries = f"; {_many(self.failures, 'try', 'tries')} failed" if self.failures else ""
+        tries = f"; {many(self.failures, 'try', 'tries')} failed" if self.failures else ""
         if self.last is None:
             return f"Nothing was to be pushed to {self.url}"
         if not self.ok:
@@ -71,7 +71,7 @@ class Outcome:
             return (
                 f"The weights of step {self.last.step} never arrived at {self.url}: {reason}{tries}"
             )
-        done = f"{_many(self.count, 'time', 'times')}, last the weights of step {self.last.step}"
+        done = f"{many(self.count, 'time', 'times')}, last the weights of step {self.last.step}"
         return f"Pushed to {self.url} {done}{tries}"
 
 
@@ -299,7 +299,3 @@ class BestPublisher:
         with self._state:
             if self._waiting is parcel:
                 self._waiting = None
-
-
-def _many(n: int, one: str, more: str) -> str:
-    return f"{n:,} {one if n == 1 else more}"

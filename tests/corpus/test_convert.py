@@ -147,7 +147,7 @@ def test_what_is_left_alone_beside_the_texts_of_a_folder_is_named(
     assert capsys.readouterr().err == ""
     (tmp_path / "b.chat.jsonl").write_text(json.dumps(CHATS[0]) + "\n")
     assert len(examples(tmp_path)) == 1
-    assert "1 files of another kind are left alone (b.chat.jsonl)" in capsys.readouterr().err
+    assert "1 file of another kind is left alone (b.chat.jsonl)" in capsys.readouterr().err
 
 
 def test_a_folder_of_texts_is_read_without_what_a_stage_wrote_beside_them(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_text_that_holds_the_end_text_is_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_examples([{"text": "a <EOS> b"}], tmp_path / "out.txt", eos="<EOS>")
-    assert "1 texts hold '<EOS>' themselves" in capsys.readouterr().err
+    assert "1 text itself holds '<EOS>'" in capsys.readouterr().err
 
 
 def test_a_csv_for_other_tools_has_all_columns_or_the_text_alone(tmp_path: Path) -> None:

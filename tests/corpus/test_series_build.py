@@ -135,9 +135,9 @@ def test_a_series_whose_building_was_killed_is_never_read_as_a_whole_one(
 
 
 def test_more_segments_than_documents_are_refused(bucket: Bucket) -> None:
-    with pytest.raises(PipelineError, match="2 documents do not fill 3 segments"):
+    with pytest.raises(PipelineError, match="2 documents cannot fill 3 segments"):
         build_series(documents(2), PATTERN, 3, bucket)
-    with pytest.raises(PipelineError, match="0 documents do not fill 1 segments"):
+    with pytest.raises(PipelineError, match="0 documents cannot fill 1 segment of"):
         build_series([], PATTERN, 1, bucket)
     with pytest.raises(UsageError):
         build_series(documents(2), PATTERN, 0, bucket)
@@ -179,4 +179,4 @@ def test_a_series_is_built_in_a_real_bucket_and_read_back(
             list(read_series(PATTERN, storage))
         found = keys(list(read_series(PATTERN, storage, missing_keys="skip")))
         assert set(found) <= {f"s3://bucket/{name}" for name in names}
-        assert "1 keys of" in capsys.readouterr().err
+        assert "1 key points to nothing" in capsys.readouterr().err
