@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.acquisition.documents import DOCUMENT_SUFFIXES
-from pipeline.acquisition.sources import Source
+from pipeline.acquisition.sources import WEIGHTS, Source, no_weight
 from pipeline.console import few, many, say
 from pipeline.corpus.compression import plain_name
 from pipeline.corpus.tables import FORMATS
@@ -33,6 +33,9 @@ def find(storage: "Storage", source: Source) -> list[Entry]:
         error.message = f"--source {prefix}{error.message}"
         if source.weight is not None:
             error.hint = f"{error.hint or ''} ({source.weight:g} was read as its weight.)".strip()
+        elif bad := no_weight(source.place):
+            why = f"If {bad!r} is to be its weight: {WEIGHTS[0].lower()}{WEIGHTS[1:]}"
+            error.hint = f"{error.hint or ''} {why}".strip()
         raise
 
 

@@ -24,6 +24,7 @@ Kind = Literal["files", "hub", "series"]
 
 RESERVED = ("gutenberg",)  # the collection of books from the catalogue
 _SAVED = ("dataset_info.json", "dataset_dict.json")  # what `save_to_disk` leaves in a folder
+WEIGHTS = "A weight is a number, 0 or more, such as 0.3 in my-novels=0.3"
 _WEIGHT = re.compile(r"(?P<place>.+)=(?P<weight>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)
 
 
@@ -99,15 +100,27 @@ def split_weight(text: str) -> tuple[str, float | None]:
     """
     match = _WEIGHT.fullmatch(text)
     if match is None or _is_there(text):
+        bad = no_weight(text)
+        if bad is not None and _is_there(text.removesuffix(f"={bad}")):
+            raise UsageError(f"--source {redact(text)}: {bad!r} is no weight.", WEIGHTS)
         return text, None
     place, weight = match["place"], float(match["weight"])
     if "?" in place and place.lower().startswith(("http://", "https://")):
         return text, None
     if weight < 0 or weight == float("inf"):
-        raise UsageError(
-            f"{redact(text)}: a weight must be 0 or more.", "For example: my-novels=0.3"
-        )
+        raise UsageError(f"{redact(text)}: a weight must be 0 or more.", WEIGHTS)
     return place, weight
+
+
+def no_weight(text: str) -> str | None:
+    """What stands where a weight would and is none: "2x" of `novels=2x`, if nothing is called so.
+
+    The end of a query, or of a password, is never taken for one, and so never shown.
+    """
+    place, _, rest = text.rpartition("=")
+    if not place or _WEIGHT.fullmatch(text) or _is_there(text):
+        return None
+    return None if "://" in text and ("?" in text or re.search("[/@]", rest)) else rest
 
 
 def _is_there(text: str) -> bool:

@@ -215,6 +215,12 @@ def test_a_folder_with_odd_signs_in_its_name_is_a_folder(tmp_path: Path) -> None
     assert not rows(tmp_path / "data", "refused.jsonl")
 
 
+def test_a_place_that_is_not_there_may_end_in_what_was_to_be_its_weight(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="does not exist") as error:
+        acquire(tmp_path / "data", source=[str(tmp_path / "novels=2x")])
+    assert "If '2x' is to be its weight: a weight is a number" in str(error.value)
+
+
 def test_a_path_that_ends_like_a_weight_is_explained(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="does not exist") as error:
         acquire(tmp_path / "data", source=[str(tmp_path / "year=2020")])

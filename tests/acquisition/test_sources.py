@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.acquisition.options import Sampler, limits
-from pipeline.acquisition.sources import parse_sources, split_weight
+from pipeline.acquisition.sources import no_weight, parse_sources, split_weight
 from pipeline.errors import UsageError
 
 
@@ -42,6 +42,21 @@ def test_a_file_that_is_really_called_so_has_no_weight(tmp_path: Path) -> None:
 def test_a_weight_that_makes_no_sense_is_refused(weight: str) -> None:
     with pytest.raises(UsageError, match="a weight must be 0 or more"):
         split_weight(f"novels={weight}")
+
+
+@pytest.mark.parametrize("weight", ["2x", "", "0,5", "50%", "1/2"])
+def test_what_is_no_weight_is_told_with_one_that_is(tmp_path: Path, weight: str) -> None:
+    with pytest.raises(UsageError, match=f"'{weight}' is no weight") as error:
+        split_weight(f"{tmp_path}={weight}")
+    assert "such as 0.3 in my-novels=0.3" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://host/x.txt?key=5ecret", "https://bob:pa=5ecret@host/x.txt", "novels=0.3", "novels"],
+)
+def test_the_end_of_a_query_or_a_password_is_no_bad_weight(address: str) -> None:
+    assert no_weight(address) is None
 
 
 def test_either_all_sources_have_a_weight_or_none() -> None:
