@@ -105,7 +105,7 @@ def missing(job: Job, entry: Entry, error: PipelineError, *, counted: bool = Fal
         raise error
     job.left_unread(entry.url)
     reason = error.message.replace(entry.shown, "it", 1)
-    job.register.refuse(entry.shown, reason, missed=True, counted=counted)
+    job.refuse(entry.shown, reason, entry.url, missed=True, counted=counted)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def take_body(job: Job, one: Due, body: bytes | PipelineError) -> None:
     try:
         document = as_document(body, entry.name)
     except Refused as refusal:
-        register.refuse(entry.shown, refusal.reason, counted=not one.is_there)
+        job.refuse(entry.shown, refusal.reason, entry.url, counted=not one.is_there)
         return
     if one.is_there:
         before = (register.run.row(one.name) or {}).get("sha256")

@@ -105,6 +105,10 @@ class Job:
             "place": mark_of(self.source.identity), "segment": self.segment,
         }  # fmt: skip
 
+    def refuse(self, what: str, reason: str, origin: str, **how: bool) -> None:
+        """Leave a text of the source out; see `Register.refuse`."""
+        self.register.refuse(what, reason, origin=origin, place=self.source.identity, **how)
+
     def read_in_part(self) -> None:
         """Note that not all of the source was looked at: what is missing of it is not gone."""
         self.register.read_in_part.add(mark_of(self.source.identity))

@@ -27,6 +27,7 @@ EDITABLE = ("title", "authors", "languages", "subjects", "rights")  # in the cat
 LEFT = "kept as a person left them"
 TAKEN = ("fetched", "already there", "deleted by hand", LEFT)
 GONE = "gone from their source"
+BEFORE = "refused in earlier runs"
 _TRIES = 2  # in two runs
 SHOWN = 20  # refusals that are shown one by one; all of them are in the file
 
@@ -55,6 +56,7 @@ class Register:
         self._weights: dict[str, float | None] = {}  # of this run's sources, by mark of the place
         self._names: set[str] = set()  # given in this run
         self._origins: set[str] = set()  # of this run
+        self._looked_at: set[str] = set()  # marks of origins that this run took or refused
         self._taken: set[str] = set()  # the same, without suffixes
         self._marks = {bare(name): str(row.get("origin")) for name, row in self._earlier.items()}
         self._known = {
@@ -120,6 +122,7 @@ class Register:
         """A file name for what came from `origin`: safe, of no other document, and the one that it
         got in an earlier run (a book's title changes in its catalogue)."""
         mark = mark_of(origin)
+        self._looked_at.add(mark)
         known = self._known.get((mark, suffix))
         chosen = bare(known) if known else safe_stem(stem)
         number = 1
@@ -182,12 +185,15 @@ class Register:
         what: str,
         reason: str,
         *,
+        origin: str,
+        place: str,
         missed: bool = False,
         doubted: bool = False,
         counted: bool = True,
     ) -> None:
-        """Leave a text out, with a word. `missed`: it may be there next time. `doubted`: so it may,
-        for a server that has enough of us answers with a web page too; one more time is asked.
+        """Leave a text out, with a word, which stays in the list until `origin`, or all of the
+        source `place`, is looked at again. `missed`: it may be there next time. `doubted`: so it
+        may, for a server that has enough of us answers with a web page too; one more time is asked.
         `counted`: `wants` has counted it as fetched."""
         what, reason = one_line(what), one_line(reason).rstrip(".")
         tries = self._tries.get(what, 0) + 1
@@ -196,7 +202,9 @@ class Register:
         self.count("refused")
         if missed or (doubted and tries < _TRIES):
             self.count(MISSED)
-        self._refusals.append({"what": what, "reason": reason, "tries": tries})
+        row = {"what": what, "reason": reason, "tries": tries}
+        self._refusals.append(row | {"origin": mark_of(origin), "place": mark_of(place)})
+        self._looked_at.add(mark_of(origin))
         if len(self._refusals) <= SHOWN:
             self.run.warn(f"{what} was left out: {reason}.")
 
@@ -204,9 +212,10 @@ class Register:
         found = (row for _, row in lines_of(self.run.directory / REFUSED))
         return [row for row in found if row and "what" in row]
 
-    def reads(self, table: str) -> None:
+    def reads(self, table: str, origin: str) -> None:
         """Note that the rows of a table are read in this run: what it had in quarantine is old."""
         self._tables.add(table)
+        self._looked_at.add(mark_of(origin))
 
     def unread(self, table: str) -> None:
         """Take back `reads`: what is there of the table still holds."""
@@ -256,14 +265,32 @@ class Register:
             run.warn(
                 f"{many(more, 'more was', 'more were')} left out: see {run.directory / REFUSED}."
             )
-        if self._refusals:
-            run.write(REFUSED, json_lines(self._refusals), merged=True)
+        kept = [line for line, row in lines_of(run.directory / REFUSED) if self._still_holds(row)]
+        if kept:
+            run.counts[BEFORE] = len(kept)
+        if self._refusals or kept:
+            before = b"".join(line + b"\n" for line in kept)
+            run.write(REFUSED, json_lines(self._refusals) + before, merged=True)
         for line, row in lines_of(run.directory / QUARANTINE):
             if row is None or row.get("file") not in self._tables:
                 self._quarantine_file().write(line + b"\n")
         if self._quarantine is not None:
             self.close()
             run.take(QUARANTINE, self.folder / QUARANTINE, merged=True)
+
+    def _still_holds(self, row: dict[str, Any] | None) -> bool:
+        """Whether a refusal of an earlier run is of what this run did not look at; so is a line
+        that a person wrote."""
+        if row is None:
+            return True
+        place, origin = str(row.get("place")), str(row.get("origin"))
+        if "origin" not in row or origin in self._looked_at:
+            return False
+        return not self._was_read(place) or origin in self.left_unread
+
+    def _was_read(self, place: str) -> bool:
+        """Whether a place, by its mark, was read to its end in this run."""
+        return place in self._weights and place not in self.read_in_part
 
     def _gone(self) -> list[str]:
         """Documents of earlier runs whose source was read to its end and has them no more; and the
@@ -272,8 +299,7 @@ class Register:
         gone = []
         for name, row in self._earlier.items():
             place = str(row.get("place"))
-            left = place in self._weights and place not in self.read_in_part
-            left = left and not self._is_of_unread(row)
+            left = self._was_read(place) and not self._is_of_unread(row)
             if (left and name not in self._names) or (sample and place == mark_of(SAMPLE)):
                 gone.append(name)
         gone = [name for name in gone if not self.run.is_edited(name)]

@@ -73,7 +73,7 @@ def take_table(job: Job, entry: Entry, *, is_named: bool) -> None:
             raise
         job.left_unread(table.origin)
         reason = error.message.removeprefix(f"{table.label} ")
-        register.refuse(entry.shown, f"it {reason}", counted=False)
+        job.refuse(entry.shown, f"it {reason}", table.origin, counted=False)
 
 
 def take_hub_dataset(job: Job, files: Sequence[Entry]) -> None:
@@ -120,7 +120,7 @@ def take_rows(job: Job, table: Table, rows: Generator[Row | BadRow]) -> None:
     writer: RecordWriter | None = None
     with ExitStack() as stack:
         stack.callback(rows.close)
-        register.reads(table.label)
+        register.reads(table.label, table.origin)
         advance = stack.enter_context(progress(f"acquire {table.stem}", None, "rows"))
         for row in rows:
             advance()
@@ -256,7 +256,7 @@ class RecordWriter:
     def __init__(self, job: Job, table: Table, shape: str, columns: Collection[str]) -> None:
         register, options, sampler = job.register, job.options, job.sampler
         suffix = f".{shape}.jsonl"
-        self._register = register
+        self._job, self._register, self._origin = job, register, table.origin
         self._name = register.name(table.stem, table.origin, suffix)
         self._key = fingerprint(
             [RECORDS, table.version, options.rights, options.on_bad_record, sampler.state,
@@ -297,7 +297,7 @@ class RecordWriter:
         """Make the file an output, unless no record came."""
         self._file.close()
         if not self._records:
-            self._register.refuse(self._name, "it has no records")
+            self._job.refuse(self._name, "it has no records", self._origin)
             return
         self._row |= {"records": self._records, "rows": self._sampler.seen - self._seen}
         self._register.add_file(self._name, self._path, self._key, self._row)

@@ -135,13 +135,13 @@ def choose(
                 register.count("not sampled")
                 continue
             if book.copyright and not wanted.allow_copyrighted:
-                register.refuse(
-                    label(book), "it is under copyright (--allow-copyrighted takes it)",
-                    counted=False,
+                refuse(
+                    register, book.id, label(book),
+                    "it is under copyright (--allow-copyrighted takes it)", counted=False,
                 )  # fmt: skip
                 continue
-            name = register.name(file_name(book.id, book.title)[:-4], origin_of(book))
-            plan = register.plan(name, origin_of(book))
+            name = register.name(file_name(book.id, book.title)[:-4], origin_of(book.id))
+            plan = register.plan(name, origin_of(book.id))
             if plan == "write":
                 missing.append((book, name))
             elif plan == "current":
@@ -150,9 +150,9 @@ def choose(
     if search.filtered or wanted.copyright:
         where += ", or not with all that is asked for (such as --languages)"
     for id in search.missing:
-        register.refuse(f"book {id}", where, counted=False)
+        refuse(register, id, f"book {id}", where, counted=False)
     for id in search.without_text:
-        register.refuse(f"book {id}", "it has no plain text", counted=False)
+        refuse(register, id, f"book {id}", "it has no plain text", counted=False)
     if not search.found:
         raise PipelineError(
             "No books were found for what was asked.",
@@ -190,14 +190,16 @@ def take_one_by_one(
                 if in_a_row == _UNREACHABLE_IN_A_ROW or (not came and in_a_row == len(books)):
                     raise download
                 advance(note=name)
-                register.refuse(label(book), f"the server {download.reason}", missed=True)
+                why = f"the server {download.reason}"
+                refuse(register, book.id, label(book), why, missed=True)
                 continue
             in_a_row = 0
             if isinstance(download, DownloadRefused):
                 advance(note=name)
-                register.refuse(
-                    label(book), download.reason, missed=download.may_pass, doubted=True
-                )
+                refuse(
+                    register, book.id, label(book), download.reason, missed=download.may_pass,
+                    doubted=True,
+                )  # fmt: skip
             else:
                 came += 1
                 advance(note=name, size=len(download.body))
@@ -223,11 +225,11 @@ def take_from_archive(
             try:
                 check_is_text(decode(body).text)
             except Rejected as rejection:
-                register.refuse(label(book), rejection.reason)
+                refuse(register, book.id, label(book), rejection.reason)
                 continue
             add(register, book, name, Download(body, source, None, None))
     for book, _ in left.values():
-        register.refuse(label(book), "the archive does not have it", missed=True)
+        refuse(register, book.id, label(book), "the archive does not have it", missed=True)
 
 
 def refresh(
@@ -295,16 +297,21 @@ def add(register: Register, book: Book, name: str, download: Download) -> None:
         "id": str(book.id), "title": book.title or None, "authors": book.authors,
         "languages": book.languages, "subjects": book.subjects,
         "rights": RIGHTS[book.copyright], "source": download.url,
-        "origin": mark_of(origin_of(book)), "collection": COLLECTION, "weight": None,
+        "origin": mark_of(origin_of(book.id)), "collection": COLLECTION, "weight": None,
         "etag": download.etag, "last_modified": download.last_modified,
         "retrieved_at": now(),
     }  # fmt: skip
-    register.add(name, download.body, origin_of(book), row)
+    register.add(name, download.body, origin_of(book.id), row)
 
 
-def origin_of(book: Book) -> str:
+def refuse(register: Register, id: int, what: str, reason: str, **how: bool) -> None:
+    """Leave a book out, until it is asked for again."""
+    register.refuse(what, reason, origin=origin_of(id), place=COLLECTION, **how)
+
+
+def origin_of(id: int) -> str:
     """What makes a book this book, wherever it is fetched from."""
-    return f"gutenberg:{book.id}"
+    return f"gutenberg:{id}"
 
 
 def label(book: Book) -> str:

@@ -1,16 +1,15 @@
 """What stage 1 says at its end: what there is, what came, what was refused and why."""
 
-import json
-
-from pipeline.acquisition.register import GONE, LEFT, QUARANTINE, REFUSED
+from pipeline.acquisition.labels import lines_of
+from pipeline.acquisition.register import BEFORE, GONE, LEFT, QUARANTINE, REFUSED
 from pipeline.console import many
 from pipeline.run import StageRun
 
 SHORT = "fewer than asked for"
 SUMMED_UP = (
     "fetched", "already there", "of earlier runs", "deleted by hand", LEFT,
-    "refused", "renewed", "not changed", GONE, "bad records skipped", "quarantined", "not sampled",
-    "named twice", "sources stopped at --limit", SHORT,
+    "refused", BEFORE, "renewed", "not changed", GONE, "bad records skipped", "quarantined",
+    "not sampled", "named twice", "sources stopped at --limit", SHORT,
 )  # fmt: skip
 _REASONS = 5  # that are shown; all of them are in the file
 
@@ -28,21 +27,22 @@ def summary(run: StageRun, *, asks_again: bool = False) -> str:
         return text
     parts = [f"{counts[word]:,} {word}" for word in SUMMED_UP if counts.get(word)]
     text += f" ({', '.join(parts)})"
-    for word, name in (("refused", REFUSED), ("quarantined", QUARANTINE)):
-        if counts.get(word):
+    refused = counts.get("refused") or counts.get(BEFORE)
+    for count, name in ((refused, REFUSED), (counts.get("quarantined"), QUARANTINE)):
+        if count:
             text += f"; {run.directory / name} says why"
     return text
 
 
 def reasons(run: StageRun) -> list[str]:
-    """The lines under the summary: how often each reason for a refusal was met."""
-    path = run.directory / REFUSED
-    if run.is_fresh or not run.counts.get("refused") or not path.is_file():
+    """The lines under the summary: how often each reason for a refusal was met, in this run and in
+    earlier ones whose sources it did not look at."""
+    if run.is_fresh or not (run.counts.get("refused") or run.counts.get(BEFORE)):
         return []
     tally: dict[str, int] = {}
-    for line in path.read_text("utf-8").split("\n"):
-        if line:
-            reason = str(json.loads(line)["reason"])
+    for _, row in lines_of(run.directory / REFUSED):
+        if row and "reason" in row:
+            reason = str(row["reason"])
             tally[reason] = tally.get(reason, 0) + 1
     ranked = sorted(tally.items(), key=lambda item: -item[1])
     lines = [f"  {n:,} refused: {reason}" for reason, n in ranked[:_REASONS]]

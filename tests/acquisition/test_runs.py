@@ -230,6 +230,55 @@ def test_a_quarantine_lasts_as_long_as_its_table_is_not_read_again(tmp_path: Pat
     assert len(rows(data, "quarantine.jsonl")) == 1
 
 
+def test_a_refusal_lasts_as_long_as_its_source_is_not_looked_at_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    a, b = folder(tmp_path / "a", one="One.\n", bad=""), folder(tmp_path / "b", two="Two.\n")
+
+    def refused() -> list[str]:
+        return [Path(row["what"]).name for row in rows(data, "refused.jsonl")]
+
+    acquire(data, source=[a])
+    assert refused() == ["bad.txt"]
+    capsys.readouterr()
+    acquire(data, source=[b])
+    assert refused() == ["bad.txt"]
+    assert counts(data)["refused in earlier runs"] == 1
+    said = capsys.readouterr().err
+    assert "1 refused in earlier runs" in said and "1 refused: it is empty" in said
+    folder(tmp_path / "a", bad="Mended.\n")
+    acquire(data, source=[a])
+    assert not rows(data, "refused.jsonl")
+    assert "refused in earlier runs" not in counts(data)
+
+
+def test_a_refusal_goes_with_the_file_that_it_is_of(tmp_path: Path) -> None:
+    data, a = tmp_path / "data", folder(tmp_path / "a", one="One.\n", bad="")
+    acquire(data, source=[a])
+    (tmp_path / "a" / "bad.txt").unlink()
+    acquire(data, source=[a])
+    assert not (data / "1_raw" / "refused.jsonl").exists()
+
+
+def test_a_trial_run_forgets_no_refusal_of_what_it_does_not_reach(tmp_path: Path) -> None:
+    data, a = tmp_path / "data", folder(tmp_path / "a", one="One.\n", two="")
+    acquire(data, source=[a])
+    acquire(data, source=[a], limit=1)
+    assert len(rows(data, "refused.jsonl")) == 1
+
+
+def test_a_refused_book_stays_in_the_list_until_it_is_asked_for_again(tmp_path: Path) -> None:
+    with GutendexServer({1: ("A Book", b"Its text.\n"), 2: ("Another", b"More.\n")}) as server:
+        acquire(tmp_path, ids="1,77", gutendex_url=server.url)
+        acquire(tmp_path, ids="2", gutendex_url=server.url)
+        assert [row["what"] for row in rows(tmp_path, "refused.jsonl")] == ["book 77"]
+        server.books[77] = ("Late", b"It is there now.\n")
+        acquire(tmp_path, ids="77", gutendex_url=server.url)
+    assert not rows(tmp_path, "refused.jsonl")
+    assert len(names(tmp_path)) == 3
+
+
 # --- who is who -----------------------------------------------------------------------------------
 
 
@@ -463,6 +512,7 @@ def test_lists_that_a_person_worked_on_stop_nothing_and_lose_nothing(tmp_path: P
     acquire(data, source=sources, on_bad_record=OnBadRecord.QUARANTINE)
     kept = (data / "1_raw" / "quarantine.jsonl").read_text().splitlines()
     assert kept[-1] == "a note of my own" or "a note of my own" in kept
+    assert "a note of my own" in (data / "1_raw" / "refused.jsonl").read_text().splitlines()
     assert sum("three" in line for line in kept) == 1
     assert not [line for line in kept if "two" in line]
 
