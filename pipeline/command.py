@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from pipeline import console
 from pipeline.endings import errors_as_sentences, terminate_like_interrupt
 from pipeline.errors import UsageError
-from pipeline.settings import DEFAULT_FILE, load_settings
+from pipeline.settings import DEFAULT_FILE, load_settings, unknown_variables
 from pipeline.workspace import STAGES
 
 DEFAULT_DATA_DIR = Path("training-data")
@@ -126,6 +126,7 @@ def as_command(
                 if found:
                     values[name] = found
         context.default_map = values
+        _warn_of_variables(context, [each for _, each in lists.values() if each])
         return path
 
     shared = {
@@ -225,6 +226,24 @@ def _with_commas(name: str, option: str, value: Any) -> str:
             'Put each word into quotes: ["en", "no"].',
         )
     return ",".join(item if isinstance(item, str) else json.dumps(item) for item in items)
+
+
+def _warn_of_variables(context: typer.Context, more: Collection[str]) -> None:
+    """Warn of variables that look like options of this command, or of a stage of `all`, and are
+    none. `more` are variables that its options do not tell of."""
+    if not any(name.startswith("PIPELINE_") for name in os.environ):
+        return
+    command = context.command
+    stages = (
+        [*STAGES] if command.name == "all" else [name for name in STAGES if name == command.name]
+    )
+    known = {*more, *(each.envvar for each in command.params if isinstance(each.envvar, str))}
+    known |= {f"{context.auto_envvar_prefix}_{option.name}".upper() for option in command.params}
+    # What a stage has and `all` has not is no slip: it is there for the stage alone.
+    alone = {*NOT_IN_FILES, "config", "quiet", "debug"}
+    known |= {f"PIPELINE_{stage}_{name}".upper() for stage in stages for name in alone}
+    for sentence in unknown_variables(stages, known, os.environ):
+        console.warn(sentence)
 
 
 def _is_list(parameter: inspect.Parameter) -> bool:

@@ -132,5 +132,27 @@ def nearest(word: str, known: Collection[str]) -> str:
     return "Known are: " + ", ".join(sorted(known)) + "."
 
 
+def unknown_variables(
+    stages: Collection[str], known: Collection[str], environment: Mapping[str, str]
+) -> list[str]:
+    """A sentence on each variable that begins with `PIPELINE_` and a stage's name and sets nothing.
+
+    `known` are the variables that do set something. Others that begin with `PIPELINE_` may be those
+    of other programs.
+    """
+    told = []
+    for name in sorted(environment):
+        begun = (f"PIPELINE_{stage.upper()}" for stage in stages)
+        prefix = next((each for each in begun if name.startswith(each)), None)
+        if prefix is None or name in known or not environment[name]:
+            continue
+        # Compared by what follows: with the prefix before it, any two names are alike.
+        rest = {each.removeprefix(prefix): each for each in known if each.startswith(f"{prefix}_")}
+        close = difflib.get_close_matches(name.removeprefix(prefix), rest, n=1)
+        hint = f"did you mean {rest[close[0]]}?" if close else "see --help for what there is."
+        told.append(f"The environment variable {name} sets no option: {hint}")
+    return told
+
+
 def _spelled(key: Any) -> str:
     return str(key).replace("_", "-")

@@ -231,6 +231,54 @@ def test_a_settings_file_named_by_the_environment_may_set_the_data_directory(
     assert seen["chunk"][0] == tmp_path / "there"
 
 
+@pytest.mark.parametrize("command", ["chunk", "all"])
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("PIPELINE_CHUNK_CHUNKSIZE", "did you mean PIPELINE_CHUNK_CHUNK_SIZE?"),
+        ("PIPELINE_CHUNK_SIZE", "did you mean PIPELINE_CHUNK_CHUNK_SIZE?"),
+        ("PIPELINE_CHUNKS_CHUNK_SIZE", "did you mean PIPELINE_CHUNK_CHUNK_SIZE?"),
+        ("PIPELINE_CHUNK_XYZZY", "see --help"),
+    ],
+)
+def test_a_variable_that_sets_nothing_is_told_with_the_nearest_that_does(
+    app: typer.Typer, seen: Seen, monkeypatch: pytest.MonkeyPatch,
+    command: str, variable: str, meant: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(variable, "4")
+    said = " ".join(run(app, command).split())
+    assert f"The environment variable {variable} sets no option: {meant}" in said
+    assert seen["chunk"][1] == 7000, "and nothing else happens"
+
+
+@pytest.mark.parametrize("command", ["acquire", "chunk", "all"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "PIPELINE_CHUNK_CHUNK_SIZE",
+        "PIPELINE_CHUNK_CONFIG",
+        "PIPELINE_CHUNK_DATA_DIR",
+        "PIPELINE_CHUNK_DEBUG",
+        "PIPELINE_ACQUIRE_SOURCE",
+        "PIPELINE_ACQUIRE_IDS",
+        "PIPELINE_DATA_DIR",
+        "PIPELINE_RUNNER_TOKEN",  # another program's
+        "PIPELINES_CHUNK_SIZE",
+    ],
+)
+def test_of_variables_that_set_something_and_of_other_programs_nothing_is_said(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, variable: str
+) -> None:
+    value = str(tmp_path / "empty.yaml") if variable.endswith("_CONFIG") else "1"
+    (tmp_path / "empty.yaml").write_text("")
+    monkeypatch.setenv(variable, value)
+    assert "environment variable" not in run(app, command)
+
+
+def test_an_empty_variable_is_none(app: typer.Typer) -> None:
+    assert "environment variable" not in run(app, "chunk", PIPELINE_CHUNK_SIZE="")
+
+
 def failing(error: BaseException) -> typer.Typer:
     def chunk() -> None:
         raise error
