@@ -11,6 +11,11 @@ SUMMED_UP = (
     "refused", BEFORE, "renewed", "not changed", GONE, "bad records skipped", "quarantined",
     "not sampled", "named twice", "sources stopped at --limit", SHORT,
 )  # fmt: skip
+_OF_ONE = {  # where a word would tell of several
+    GONE: "gone from its source",
+    "bad records skipped": "bad record skipped",
+    "sources stopped at --limit": "source stopped at --limit",
+}
 _REASONS = 5  # that are shown; all of them are in the file
 
 
@@ -25,7 +30,8 @@ def summary(run: StageRun, *, asks_again: bool = False) -> str:
         text += "; --refresh asks whether anything is new"
     if run.is_fresh:
         return text
-    parts = [f"{counts[word]:,} {word}" for word in SUMMED_UP if counts.get(word)]
+    found = [word for word in SUMMED_UP if counts.get(word)]
+    parts = [many(counts[word], _OF_ONE.get(word, word), word) for word in found]
     text += f" ({', '.join(parts)})"
     refused = counts.get("refused") or counts.get(BEFORE)
     for count, name in ((refused, REFUSED), (counts.get("quarantined"), QUARANTINE)):

@@ -94,9 +94,10 @@ def summary(run: StageRun) -> str:
     counts = run.counts
     text = f"{many(counts['documents'], 'text')} cleaned into {run.directory}, "
     text += f"{many(counts['characters_in'], 'character')} in, {counts['characters_out']:,} out"
-    for word, name in (("rejected", "rejected"), ("duplicates left out", "duplicates")):
-        if counts.get(name):
-            text += f"; {counts[name]} {word}"
+    if counts.get("rejected"):
+        text += f"; {counts['rejected']:,} rejected"
+    if counts.get("duplicates"):
+        text += f"; {many(counts['duplicates'], 'duplicate')} left out"
     edited = 0 if run.overwrites_edited else len(run.condition.edited)
     # What was found at the start may have been restored since.
     deleted = len(run.condition.deleted) if run.is_fresh else counts.get("deleted", 0)
@@ -104,7 +105,8 @@ def summary(run: StageRun) -> str:
         if number:
             text += f"; {number} {word} by hand"
     if counts.get("mentions"):
-        text += f"; {counts['mentions']} mentions of Project Gutenberg are left"
+        mentions = "mention of Project Gutenberg is", "mentions of Project Gutenberg are"
+        text += f"; {many(counts['mentions'], *mentions)} left"
     return text
 
 

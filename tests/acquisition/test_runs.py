@@ -525,3 +525,14 @@ def test_a_first_row_without_text_is_a_bad_record_like_others(tmp_path: Path) ->
     assert counts(data)["bad records skipped"] == 1
     with pytest.raises(PipelineError, match="its columns are: note"):
         acquire(tmp_path / "strict", source=[table])
+
+
+def test_what_is_one_is_told_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, source = tmp_path / "data", folder(tmp_path / "a", one="O", two="Two.\n")
+    acquire(data, source=[source])
+    (tmp_path / "a" / "two.txt").unlink()
+    capsys.readouterr()
+    acquire(data, source=[source])
+    said = capsys.readouterr().err
+    assert "1 document, 1 byte in" in said
+    assert "1 gone from its source" in said
