@@ -18,7 +18,7 @@ from pipeline.console import say
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import fingerprint, link_or_copy, read_json_object
 from pipeline.hub.adapter_repository import AdapterRepository
-from pipeline.hub.card import BOOKS_FILE
+from pipeline.hub.books import BOOKS_FILE
 from pipeline.hub.gate import Judgement, judge
 from pipeline.hub.model_files import read_table
 from pipeline.hub.provenance import settings_file, settings_of

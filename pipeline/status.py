@@ -12,7 +12,7 @@ from pipeline.workspace import STAGES, Condition, Workspace
 if TYPE_CHECKING:
     from pipeline.training.checkpoints import Checkpoint
 
-COUNT_WORDS = ("documents", "chunks", "tokens", "steps", "files")
+COUNT_WORDS = ("documents", "chunks", "records", "tokens", "steps", "files")
 STYLES = {"fresh": "green", "edited": "cyan", "stale": "yellow", "partial": "yellow"}
 
 
@@ -148,7 +148,9 @@ def segment_of(cursor: Any) -> str:
 
 def made(record: Record) -> str:
     """What the stage made, in a few words."""
-    counted = ((record.counts[word], word) for word in COUNT_WORDS if word in record.counts)
+    counted = [(record.counts[word], word) for word in COUNT_WORDS if word in record.counts]
+    # Of a directory of records only, "0 documents, 0 chunks" would say nothing.
+    counted = [each for each in counted if each[0]] or counted
     parts = [f"{number:,} {word[:-1] if number == 1 else word}" for number, word in counted]
     return ", ".join(parts[:2])
 

@@ -22,8 +22,9 @@ from pipeline.corpus.record_files import KINDS
 from pipeline.corpus.shards import find_splits
 from pipeline.errors import UsageError
 from pipeline.files import read_jsonl
+from pipeline.hub.books import TEXT
 from pipeline.hub.card import CHUNKS_FOLDER
-from pipeline.hub.dataset import CARD, VERSION, Dataset
+from pipeline.hub.dataset import CARD, VERSION, Dataset, as_book
 from pipeline.hub.publishing import check_target, push, rehearse
 from pipeline.hub.repository import known_scans, put
 from pipeline.run import StageRun, open_run
@@ -49,8 +50,9 @@ def upload(
         bool, Option(help="Say what would be created, sent, skipped and removed; do nothing.")
     ] = False,
     dataset_name: Annotated[
-        str, Option(help="What the card calls the dataset.")
-    ] = "Books in chunks",
+        str | None,
+        Option(help="What the card calls the dataset (default: by what is in it)."),
+    ] = None,
     licence: Annotated[
         str | None,
         Option(help="Licence as the Hub spells it (default: by the books' rights)."),
@@ -131,7 +133,7 @@ def build(run: StageRun, dataset: Dataset) -> None:
     amounts = dataset.amounts()
     chunks = sum(amounts.pop(CHUNKS_FOLDER, {}).values())
     run.counts |= {
-        "documents": len(dataset.rows), "chunks": chunks,
+        "documents": sum(as_book(row).kind == TEXT for row in dataset.rows), "chunks": chunks,
         "records": sum(sum(splits.values()) for splits in amounts.values()),
         "gate": judgement.counts(), "made_with": dataset.mark,
     }  # fmt: skip
@@ -158,11 +160,10 @@ def place_of(path: Path) -> str:
 
 def report(run: StageRun, url: str | None) -> None:
     """Print the line that sums the stage up, and where the dataset is."""
-    counts = run.counts
-    records = f", {many(counts['records'], 'record')}" if counts.get("records") else ""
+    nouns = ("document", "chunk", "record")
+    amounts = [many(number, noun) for noun in nouns if (number := run.counts.get(f"{noun}s"))]
     run.report(
-        f"{many(counts['documents'], 'document')}, {many(counts['chunks'], 'chunk')}{records} in "
-        f"{run.directory}, "
+        f"{', '.join(amounts) or 'nothing'} in {run.directory}, "
         + (f"pushed to {url}" if url else "not pushed (`upload --repo-id user/name` does that)")
     )
 

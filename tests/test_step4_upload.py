@@ -180,6 +180,32 @@ def test_the_card_says_how_the_texts_were_made(data: Path) -> None:
     assert [name for name in after if after[name] != before[name]] == ["README.md"]
 
 
+def test_a_card_of_records_shows_one_that_may_be_published(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "3_chunks"
+    folder.mkdir(parents=True)
+    said = [" By Project Gutenberg.", " By me."]
+    lines = [{"prompt": "Who?", "completion": text, "document_id": "mine"} for text in said]
+    pq.write_table(pa.Table.from_pylist(lines), folder / "completion-train-00000-of-00001.parquet")
+    known = {"document_id": "mine", "kind": "completion", "records": 2, "characters": 38}
+    documents_file(tmp_path / "data", [known])
+
+    upload(tmp_path / "data")
+    card = (tmp_path / "data" / "4_dataset" / "README.md").read_text()
+    assert "# Prompts with completions" in card
+    assert '"completion": " By me."' in card
+    assert "Gutenberg" not in card
+    assert record(tmp_path / "data")["counts"]["records"] == 2
+    assert record(tmp_path / "data")["counts"]["documents"] == 0
+
+
+def test_a_dataset_of_several_kinds_is_called_by_all_of_them(data: Path) -> None:
+    add_records(data)
+    upload(data)
+    card = (data / "4_dataset" / "README.md").read_text()
+    assert "# Books in chunks, prompts with completions, and chats" in card
+    assert "25 rows of 3 kinds" in card
+
+
 def test_only_what_changed_is_written_again(data: Path) -> None:
     upload(data)
     before = inodes(data)

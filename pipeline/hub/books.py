@@ -1,14 +1,40 @@
 """The table of books in a dataset repository: one row each, about the text and without it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
+
+BOOKS_FILE = "books/books.parquet"
+MOST_BOOKS_SHOWN = 500
+FIRST_BOOKS = 100  # so many are shown where there are more than that
+TEXT = "text"  # the kind of what is no file of records
 
 _TEXTS = ("title", "language", "rights", "source", "collection", "work", "split", "sha256")
 _NUMBERS = (
     "characters", "chunks", "records", "tokens", "train", "validation", "characters_in", "removed",
     "by_hand", "segment",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Book:
+    """A row of the table of books: a text, or a file of records (`kind` says of which).
+
+    `source` is shown as a link if it is a plain http(s) address.
+    """
+
+    id: str
+    title: str | None = None
+    authors: Sequence[str] = ()
+    language: str | None = None
+    source: str | None = None
+    rights: str | None = None
+    characters: int = 0
+    chunks: int = 0
+    split: str = "train"
+    kind: str = TEXT
+    records: int = 0
 
 
 def books_schema() -> Any:
@@ -52,7 +78,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     weight = row.get("weight")
     return {
         "document_id": str(row.get("document_id")),
-        "kind": str(row.get("kind") or "text"),
+        "kind": str(row.get("kind") or TEXT),
         "authors": [str(author) for author in row.get("authors") or []],
         **{name: value if isinstance(value := row.get(name), str) else None for name in _TEXTS},
         **{name: value if type(value := row.get(name)) is int else None for name in _NUMBERS},

@@ -8,15 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline.files import fingerprint
-from pipeline.hub.books import books_parquet
-from pipeline.hub.card import (
-    BOOKS_FILE,
-    CHUNKS_FOLDER,
-    LICENSE_UNKNOWN,
-    Book,
-    configs,
-    dataset_card,
-)
+from pipeline.hub.books import BOOKS_FILE, TEXT, Book, books_parquet
+from pipeline.hub.card import CHUNKS_FOLDER, LICENSE_UNKNOWN, configs, dataset_card
 from pipeline.hub.client import RepoType
 from pipeline.hub.gate import Judgement, judge
 from pipeline.hub.listing import Content
@@ -26,9 +19,16 @@ from pipeline.hub.repository import scan_all
 from pipeline.hub.scanning import FindMentions, Found, Scan, join_scans, scan_text
 from pipeline.workspace import Workspace
 
-VERSION = 4  # of stage 4, and of what the gate finds: raise it when either changes
+VERSION = 5  # of stage 4, and of what the gate finds: raise it when either changes
 CARD = "README.md"
 TOLD_STAGES = ("acquire", "preprocess", "chunk")  # of which the card tells the settings
+NAMES = {
+    CHUNKS_FOLDER: "Books in chunks",
+    "completion": "Prompts with completions",
+    "chat": "Chats",
+}
+LOOKED_AT = 100  # rows among which one to show is looked for
+OF_TEXTS = ("chunk_size", "minimum_size", "overlap", "tokenizer")  # settings of stage 3
 # Lines of the card's tables: settings and counts, and where a book is from at the end of its row.
 _TOLD = re.compile(rf"\| (?:(?:{'|'.join(TOLD_STAGES)}) \||characters ).*")
 _SOURCE = re.compile(r"(?<=\|) [^|]*https?://[^|]*\|$")
@@ -56,8 +56,15 @@ class Dataset:
         settings = {stage: record.settings for stage, record in records.items() if record}
         counts = {stage: record.counts for stage, record in records.items() if record}
         removed = counts.get("preprocess", {}).get("removed", {})
-        self.ledger = ledger_rows(counts.get("chunk", {}).get("ledger", {}), removed)
+        has_texts, has_records = CHUNKS_FOLDER in self.parts, self.parts.keys() > {CHUNKS_FOLDER}
+        held = "chunks and records" if has_texts and has_records else "chunks"
+        held = held if has_texts or not self.parts else "records"
+        self.ledger = ledger_rows(counts.get("chunk", {}).get("ledger", {}), removed, held)
         self.made_with = shown_settings(settings)
+        if self.parts and not has_texts:  # stages 2 and 3 clean and cut no record
+            self.made_with.pop("preprocess", None)
+            for name in OF_TEXTS:
+                self.made_with.get("chunk", {}).pop(name, None)
 
     @property
     def mark(self) -> str:
@@ -102,19 +109,48 @@ class Dataset:
             licence = LICENSE_UNKNOWN  # also where it is a file that says so, and not its row
         first = next((path for paths in self.parts.get(CHUNKS_FOLDER, {}).values()
                       for path in paths), None)  # fmt: skip
-        unknown = {"books whose rights are unknown": judgement.unknown} if judgement.unknown else {}
+        books = [as_book(row) for row in self.rows]
+        noun = "books" if all(book.kind == TEXT for book in books) else "sources"
+        unknown = {f"{noun} whose rights are unknown": judgement.unknown}
         return dataset_card(
-            pretty_name=self.settings["dataset_name"],
-            books=[as_book(row) for row in self.rows],
+            pretty_name=self.name,
+            books=books,
             rows=chunks,
             records=records,
             repo_id=self.settings["repo_id"],
             license=licence,
             columns=pq.read_schema(first).names if first else None,
+            examples=self.examples(),
             overlap=bool(self.made_with.get("chunk", {}).get("overlap")),
             settings=self.made_with,
-            counts=self.ledger | unknown,
+            counts=self.ledger | (unknown if judgement.unknown else {}),
         )
+
+    @property
+    def name(self) -> str:
+        """What the card calls the dataset: as the user wants it, else by what is in it."""
+        if self.settings["dataset_name"] is not None:
+            return str(self.settings["dataset_name"])
+        first, *others = [NAMES[folder] for folder in self.parts] or [NAMES[CHUNKS_FOLDER]]
+        words = [first, *map(str.lower, others)]
+        last = f"and {words[-1]}" if words[1:] else first
+        return (", " if words[2:] else " ").join([*words[:-1], last])
+
+    def examples(self) -> dict[str, dict[str, Any]]:
+        """Of each kind of records a row to show: the first that the gate has nothing against."""
+        import pyarrow.parquet as pq
+
+        found: dict[str, dict[str, Any]] = {}
+        for folder, splits in self.parts.items():
+            paths = [path for paths in splits.values() for path in paths]
+            if folder == CHUNKS_FOLDER or not paths:
+                continue
+            batch = next(pq.ParquetFile(paths[0]).iter_batches(LOOKED_AT), None)
+            rows = batch.to_pylist() if batch is not None else []
+            row = next((row for row in rows if not self.find_mentions(_text_of(row))), None)
+            if row is not None:
+                found[folder] = row
+        return found
 
     def planned(self) -> dict[str, Content]:
         """All files as the stage would write them now."""
@@ -158,8 +194,7 @@ class Dataset:
         Of the card only what a person wrote counts: where books come from is no part of them.
         """
         found = {"--dataset-name": Found()}
-        name = self.settings["dataset_name"]
-        found["--dataset-name"].add((m.line, m.quote) for m in self.find_mentions(name))
+        found["--dataset-name"].add((m.line, m.quote) for m in self.find_mentions(self.name))
         if CARD in texts:
             ours = set(self.card(judgement).splitlines())
         for name, path in texts.items():
@@ -170,6 +205,13 @@ class Dataset:
     def held_back(self, judgement: Judgement) -> list[str]:
         """The list of what must not be published, with the file to mend for each."""
         return lines_to_mend(self.workspace, self.stage, self.rows, judgement)
+
+
+def _text_of(value: Any) -> str:
+    """All text in a row, of whatever depth."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return "\n".join(map(_text_of, value)) if isinstance(value, list) else str(value)
 
 
 def _by_hand(line: str, ours: Collection[str]) -> str:
@@ -185,5 +227,6 @@ def as_book(row: Mapping[str, Any]) -> Book:
         id=str(row.get("document_id")), title=row.get("title"), authors=row.get("authors") or [],
         language=row.get("language"), source=row.get("source"), rights=row.get("rights"),
         characters=row.get("characters") or 0, chunks=row.get("chunks") or 0,
-        split=row.get("split") or "",
+        split=row.get("split") or "", kind=row.get("kind") or TEXT,
+        records=row.get("records") or 0,
     )  # fmt: skip

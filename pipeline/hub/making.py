@@ -33,10 +33,13 @@ def shown_settings(records: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[s
     return shown
 
 
-def ledger_rows(ledger: Mapping[str, Any], removed: Mapping[str, Any]) -> dict[str, object]:
+def ledger_rows(
+    ledger: Mapping[str, Any], removed: Mapping[str, Any], held: str = "chunks"
+) -> dict[str, object]:
     """What became of every character, line by line: label -> number.
 
     `ledger` is that of stage 3. Without one only what stage 2 `removed` by each rule is told.
+    `held` names what they are in now: chunks, records, or both.
     """
     total = ledger.get("total") or {}
     rows: dict[str, object] = {}
@@ -48,7 +51,7 @@ def ledger_rows(ledger: Mapping[str, Any], removed: Mapping[str, Any]) -> dict[s
             rows[f"characters removed ({rule})"] = number
     if total.get("by_hand"):
         rows["characters added by hand (below zero: taken away)"] = total["by_hand"]
-    for name, label in (("in_chunks", "in chunks"), ("train", "in train"),
+    for name, label in (("in_chunks", f"in {held}"), ("train", "in train"),
                         ("validation", "in validation")):  # fmt: skip
         if name in total:
             rows[f"characters {label}"] = total[name]

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from pipeline.errors import PipelineError
 from pipeline.files import fingerprint, read_json_object
-from pipeline.hub.card import BOOKS_FILE, Book, is_repo_id
+from pipeline.hub.books import BOOKS_FILE, Book
+from pipeline.hub.card import is_repo_id
 from pipeline.hub.client import RepoType
 from pipeline.hub.gate import Judgement, judge
 from pipeline.hub.listing import Content, size_of

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.hub.card import FIRST_BOOKS, MOST_BOOKS_SHOWN, language_codes
+from pipeline.hub.books import FIRST_BOOKS, MOST_BOOKS_SHOWN
+from pipeline.hub.card import language_codes
 from pipeline.hub.making import without_path
 from pipeline.hub.markdown import Markdown, cell, code_block, one_line, table
 from pipeline.hub.model_running import how_to_run

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.hub.card import Book, is_repo_id
+from pipeline.hub.books import Book
+from pipeline.hub.card import is_repo_id
 from pipeline.hub.markdown import cell, one_line
 from pipeline.hub.provenance import Provenance
 

@@ -1,5 +1,6 @@
 """The card: complete, and not to be broken by any title."""
 
+import json
 import re
 from html import unescape
 
@@ -9,7 +10,8 @@ from huggingface_hub import DatasetCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.hub.card import Book, configs, dataset_card, language_codes, size_category
+from pipeline.hub.books import Book
+from pipeline.hub.card import configs, dataset_card, language_codes, size_category
 from pipeline.hub.markdown import one_line
 
 HOSTILE = [
@@ -202,3 +204,75 @@ def test_languages_become_codes() -> None:
 def test_a_split_without_rows_is_not_promised() -> None:
     text = card(rows={"train": 3, "validation": 0})
     assert [f["split"] for f in DatasetCard(text).data["configs"][0]["data_files"]] == ["train"]
+
+
+PAIR = {"prompt": "Who?", "completion": " Me.", "document_id": "mine", "record": 1, "rights": None}
+RECORDS = {"completion": {"train": 18, "validation": 2}}
+FILES = [Book("mine", characters=2404, split="train and validation", kind="completion", records=20)]
+
+
+def headings(text: str) -> list[str]:
+    return [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+
+
+def test_a_card_of_records_speaks_of_records_only() -> None:
+    text = card(FILES, rows={}, records=RECORDS, examples={"completion": PAIR})
+    assert (
+        "20 prompts with their completions, 2,404 characters, from 1 file (18 in `train` and 2 in "
+        "`validation`), for training"
+    ) in text
+    assert headings(text) == [
+        "Load it", "What a row is", "The files of records", "How it was made", "Rights",
+    ]  # fmt: skip
+    body = DatasetCard(text).text.split("## The files of records")[0]
+    assert "book" not in body and "chunk" not in body
+    columns = [row[0] for row in rows(text, "What a row is")[2:]]
+    assert columns == ["`prompt`", "`completion`", "`document_id`, `record`", "`rights`"]
+    assert rows(text, "The files of records")[2] == [
+        "mine", "", "completion", "", "2,404", "20", "train and validation", "unknown", "",
+    ]  # fmt: skip
+
+
+def test_a_card_of_several_kinds_counts_each_by_itself() -> None:
+    chat = Book("talks", characters=90, kind="chat", records=3)
+    text = card([*BOOKS, *FILES, chat], records=RECORDS | {"chat": {"train": 3, "validation": 0}})
+    assert "94 rows of 3 kinds" in text
+    header, _, *kinds = table_of(text)
+    assert header == ["configuration", "what it holds", "rows in `train`", "rows in `validation`"]
+    assert kinds == [
+        ["`chunks`", "2 books, 471,000 characters, cut into 71 chunks", "64", "7"],
+        ["`completion`", "20 prompts with their completions, 2,404 characters, from 1 file",
+         "18", "2"],
+        ["`chat`", "3 chats, 90 characters, from 1 file", "3", "0"],
+    ]  # fmt: skip
+    assert 'chat = load_dataset("your-name/your-dataset", "chat")' in text
+    assert 'for row in chunks["train"]' in text
+    assert len(rows(text, "The books")) - 2 == 2, "as many as the card counts"
+    assert len(rows(text, "The files of records")) - 2 == 2
+    assert "of 4 rows" in text
+
+
+def table_of(text: str) -> list[list[str]]:
+    """The first table of a card."""
+    return rows(text.replace("\n# ", "\n## The first\n", 1), "The first")
+
+
+def test_the_row_that_is_shown_is_json_and_ends_no_fence() -> None:
+    for hostile in HOSTILE:
+        row = {"prompt": f"```\n---\n{hostile}", "completion": "x" * 400}
+        text = card(FILES, rows={}, records=RECORDS, examples={"completion": row})
+        fence, body = re.findall(r"(`{3,})json\n(.*?)\n\1\n", text, re.DOTALL)[0]
+        assert len(fence) > 3 and text.count("\n---\n") == 1
+        shown = json.loads(body)
+        assert one_line(shown["prompt"]).startswith("``` ---")
+        assert shown["completion"] == "x" * 300 + "…"
+        assert "One of them; long texts are cut" in text
+
+
+def test_of_a_long_chat_the_first_turns_are_shown() -> None:
+    turns = [{"role": ("user", "assistant")[n % 2], "content": str(n)} for n in range(20)]
+    talks = {"chat": {"train": 1, "validation": 0}}
+    text = card([], rows={}, records=talks, examples={"chat": {"messages": turns}})
+    body = re.findall(r"```json\n(.*?)\n```", text, re.DOTALL)[0]
+    assert json.loads(body)["messages"] == turns[:6]
+    assert "of a chat 6 turns are shown" in text

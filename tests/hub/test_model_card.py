@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.hub.card import Book
+from pipeline.hub.books import Book
 from pipeline.hub.markdown import code_block, one_line
 from pipeline.hub.model_card import licence_fields, model_card
 from pipeline.hub.provenance import Provenance
