@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import console
+from pipeline.asked import recorded_prompts
 from pipeline.hub.markdown import Markdown, cell
 from pipeline.memorisation import Copied, TrainingText
 from pipeline.scoring.sampling import Answer, Sampling
+from pipeline.training.adapter_sources import read_evaluation
 from pipeline.training.scored_models import Candidate
-from pipeline.writers import Form, Writer, as_line, open_writer, told
+from pipeline.training.settings import DEFAULT_PROMPTS
+from pipeline.workspace import Workspace
+from pipeline.writers import Form, Writer, as_line, open_writer, proof_of, told
 
 NO_TEXT = "There is no training text beside this model (4_dataset, 3_chunks) to compare with."
 
@@ -118,6 +122,18 @@ def _samples(
         f"{console.duration(seconds)} ({tokens / max(seconds, 1e-9):,.1f} tokens/s)"
     )
     return found
+
+
+def own_prompts(workspace: Workspace, tuned: Candidate) -> list[str]:
+    """What a model was asked for its samples in training, where that is known: a model of records
+    is asked what records ask. Else the beginnings of novels."""
+    place = Path(tuned.place).expanduser()
+    told = proof_of(workspace) if tuned.kind == "gguf" else None
+    evaluation = (told or {}).get("evaluation")
+    if tuned.kind != "gguf" and place.is_dir():
+        evaluation = read_evaluation(place)
+    found = recorded_prompts(evaluation) if isinstance(evaluation, dict) else []
+    return found or list(DEFAULT_PROMPTS)
 
 
 def searched(training: TrainingText, samples: Sequence[Sample]) -> list[Sample]:

@@ -177,7 +177,7 @@ def generate(
     num_ctx = num_ctx or context_of(workspace, tuned)
     form = form_of(workspace, tuned, chat)
     if compare:
-        asked = wanted_prompts(prompt, prompt_file) or list(DEFAULT_PROMPTS)
+        asked = wanted_prompts(prompt, prompt_file) or comparison.own_prompts(workspace, tuned)
         target = output or default_output(workspace)
         prompts.refuse_existing(target, overwrite=overwrite)
         found = comparison.compare(

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
+from pipeline.asked import read_as_asked
 from pipeline.command import DEFAULT_DATA_DIR, DataDir, Force, OverwriteEdited
 from pipeline.command import run_script as run_script
 from pipeline.console import printable, say, warn
@@ -34,7 +35,7 @@ from pipeline.files import link_or_copy
 from pipeline.run import StageRun, open_run
 from pipeline.workspace import Workspace
 
-VERSION = 2
+VERSION = 3
 MODELFILE = ollama.MODELFILE
 SAMPLE = "sample.txt"
 SAMPLE_TOKENS = 80  # where training does not say how far it went on
@@ -193,7 +194,9 @@ def sample(parts: Parts, proof: dict[str, Any], parameters: Parameters) -> str:
     # Of an adapter that came without an account of its training less is known.
     said = {f"{name_of(proof['base_model'])} (base model)": samples.get("base", "")}
     said[f"{name} (yours)"] = tuned
-    lines = [f"Prompt:\n  {evaluation['prompt']}"]
+    asked = next(iter(read_as_asked(evaluation)), "")
+    origin = evaluation.get("prompts_from")
+    lines = [f"Prompt{f' (of {origin})' if origin else ''}:\n  {one_line(asked)}"]
     lines += [f"{who} goes on:\n  {one_line(text)}" for who, text in said.items() if text]
     scores = {"base model": bits.get("base"), "adapter": bits.get("adapter"), "GGUF": score}
     known = [f"  {who:<10} {bits:.4f}" for who, bits in scores.items() if bits is not None]

@@ -130,7 +130,11 @@ KeepBest = Annotated[
 ]
 SamplePrompt = Annotated[
     list[str] | None,
-    Option(help="What the model is to go on from (repeatable).", rich_help_panel=SCORING),
+    Option(
+        help="What the model is to go on from (repeatable; default: beginnings of novels, of a "
+        "model of records what held-out ones ask).",
+        rich_help_panel=SCORING,
+    ),
 ]
 SampleTokens = Annotated[int, Option(min=1, help="How far it goes on.", rich_help_panel=SCORING)]
 ReportTo = Annotated[

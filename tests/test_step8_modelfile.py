@@ -41,7 +41,9 @@ def make_gguf(path: Path, architecture: str = "llama") -> Path:
     return path
 
 
-def proven(data: Path, *kinds: str, chat: Any = None, **changed: Any) -> Path:
+def proven(
+    data: Path, *kinds: str, chat: Any = None, asked: dict[str, Any] | None = None, **changed: Any
+) -> Path:
     """A `7_gguf` with GGUFs of these kinds, or with an adapter, as stage 7 leaves it."""
     directory = data / "7_gguf"
     directory.mkdir(parents=True)
@@ -50,6 +52,7 @@ def proven(data: Path, *kinds: str, chat: Any = None, **changed: Any) -> Path:
     evaluation = {
         "prompt": PROMPT, "samples": {"base": "a stick.", "adapter": "a creature."},
         "bits_per_byte": bits, "settings": {"sample_tokens": 8}, **({"chat": chat} if chat else {}),
+        **(asked or {}),
     }  # fmt: skip
     proof = {
         "name": "Tales of\nthe shore", "base_model": {"name": "me/base", "licence": "cc0\x0c1.0"},
@@ -173,6 +176,23 @@ def test_a_model_of_chats_gets_its_template_and_a_system_prompt(
     assert stops == ["</s>", "<|im_end|>"]
     assert "Characters of the system prompt" in warnings(data)
     assert drawn[0]["prompt"] == [1, 2, 3]
+
+
+def test_the_sample_of_a_model_of_records_shows_what_a_record_asks(
+    tmp_path: Path, drawn: list[dict[str, Any]]
+) -> None:
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who,\n\nme?"}]
+    asked = {"prompt": "Who,\n\nme?", "prompts": ["Who,\n\nme?"], "turns": [turns],
+             "prompts_from": "held-out records"}  # fmt: skip
+    data = proven(tmp_path, "F16", chat=CHAT, asked=asked)
+    modelfile(data)
+    assert (
+        (data / "8_ollama" / "sample.txt")
+        .read_text()
+        .startswith(
+            "Prompt (of held-out records):\n  system: Be brief.\n  user: Who,\n  me?\n\nme/base"
+        )
+    )
 
 
 def test_a_template_that_cannot_be_converted_is_said(

@@ -48,6 +48,15 @@ def code_names(names: Iterable[str]) -> Markdown:
     return Markdown(", ".join(f"`{name}`" for name in names))
 
 
+def code_span(text: str) -> Markdown:
+    """`text` set as code within a line, of which nothing is markup; not for a table, in which a
+    `|` would end the cell all the same."""
+    line = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return Markdown(f"{fence}{pad}{line}{pad}{fence}") if line else Markdown("(nothing)")
+
+
 def table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table; whole numbers get their commas."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]

@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pipeline.asked import read_as_asked, recorded_prompts
 from pipeline.errors import PipelineError
 from pipeline.files import fingerprint, read_json_object
-from pipeline.hub.books import BOOKS_FILE, Book
+from pipeline.hub.books import BOOKS_FILE, TEXT, Book
 from pipeline.hub.card import is_repo_id
 from pipeline.hub.client import RepoType
 from pipeline.hub.gate import Judgement, judge
@@ -158,6 +159,7 @@ class Model:
                 id=name, title=row.get("title"), authors=_list(row.get("authors")),
                 language=row.get("language"), rights=row.get("rights"),
                 characters=row.get("characters") or 0, split=row.get("split") or "",
+                kind=row.get("kind") or TEXT, records=row.get("records") or 0,
             )
             for name, row in found.items()
         ]  # fmt: skip
@@ -165,7 +167,7 @@ class Model:
     @cached_property
     def samples(self) -> list[tuple[str, dict[str, str]]]:
         """Of each prompt what base and trained model wrote, and the GGUF of the first."""
-        prompts = self.evaluation.get("prompts") or [self.evaluation.get("prompt") or ""]
+        prompts = read_as_asked(self.evaluation) or [""]
         every = self.evaluation.get("all_samples") or {
             who: [text] for who, text in (self.evaluation.get("samples") or {}).items()
         }
@@ -244,7 +246,7 @@ class Model:
             Told(
                 name=self.settings["title"] or str(self.proof.get("name") or "model"),
                 proof=self.proof,
-                evaluation=self.evaluation | {"prompt": self._shown(self.evaluation.get("prompt"))},
+                evaluation=self.evaluation | self._prompts_shown(),
                 run=self.run,
                 provenance=provenance,
                 files={name: size_of(content) for name, content in files.items()},
@@ -266,6 +268,15 @@ class Model:
             )
         )  # fmt: skip
 
+    def _prompts_shown(self) -> dict[str, str | None]:
+        """A prompt for the card's commands, and the form of one, that hold no reference."""
+        prompts = recorded_prompts(self.evaluation)
+        in_template = self.evaluation.get("prompt_in_template")
+        return {
+            "prompt": next(filter(None, map(self._shown, prompts)), None),
+            "prompt_in_template": self._shown(str(in_template)) if in_template else None,
+        }
+
     def _shown(self, text: str | None) -> str | None:
         return None if text is None or self.find_mentions(text) else text
 
@@ -281,6 +292,8 @@ class Model:
     def provenance(self) -> Provenance:
         """How the model can be made again."""
         sections = settings_of(self.made_with, self.rules)
+        if self.evaluation.get("prompts_from"):  # the defaults, which were not asked
+            sections.get("train", {}).pop("sample-prompt", None)
         return Provenance(
             settings=settings_file(sections),
             command=command_of(sections),

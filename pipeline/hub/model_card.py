@@ -9,17 +9,15 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.hub.books import FIRST_BOOKS, MOST_BOOKS_SHOWN
 from pipeline.hub.card import language_codes
 from pipeline.hub.making import without_path
-from pipeline.hub.markdown import Markdown, cell, code_block, one_line, table
+from pipeline.hub.markdown import cell, code_block, code_span, one_line, table
+from pipeline.hub.model_data import about_data, about_memorisation, about_samples
 from pipeline.hub.model_running import how_to_run
 from pipeline.hub.model_tables import (
     is_of_other_text,
-    memorisation_table,
     part_of_text,
     proof_rows,
-    samples_tables,
     score_rows,
 )
 from pipeline.hub.provenance import PRODUCT, SETTINGS_FILE
@@ -43,9 +41,9 @@ def model_card(told: Told) -> str:
         *_scores(told),
         *_proof(told),
         *_training(told),
-        *_books(told),
-        *_samples(told),
-        *_memorisation(told),
+        *about_data(told),
+        *about_samples(told),
+        *about_memorisation(told),
         *_limits(told),
         *_reproduction(told),
     ]
@@ -142,18 +140,24 @@ def _prompt_format(told: Told) -> Iterator[str]:
     if chat:
         yield "Turns of a chat, put together by this template, which is also in the files:"
         yield code_block(str(chat.get("template") or "(not recorded)"), "jinja")
+        if asked := told.evaluation.get("prompt_in_template"):
+            yield "A prompt in it, up to where the model answers:"
+            yield code_block(str(asked))
+    elif told.is_of_records:
+        yield (
+            "A prompt in the form of those that it was trained on, and nothing else: no template, "
+            "no system prompt. One of them:"
+        )
+        yield code_block(told.prompt)
     else:
         yield "The text to go on from and nothing else: no template, no system prompt."
     ends = told.proof.get("end_tokens") or []
-    facts = [
-        (
-            "tokens that end an answer" if chat else "tokens that end a text",
-            ", ".join(map(str, ends)) or "none",
-        )
-    ]
+    spelled = ", ".join(code_span(str(end)) for end in ends) or "none"
+    facts = [f"Tokens that end {'an answer' if told.is_of_records else 'a text'}: {spelled}"]
     if context := told.proof.get("context") or told.evaluation.get("sequence_length"):
-        facts.append(("tokens that it saw at once in training", context))
-    yield table(("", ""), facts)
+        shown = f"{context:,}" if isinstance(context, int) else cell(context)
+        facts.append(f"Tokens that it saw at once in training: {shown}")
+    yield "\n".join(f"- {fact}" for fact in facts)
 
 
 def _scores(told: Told) -> Iterator[str]:
@@ -228,77 +232,22 @@ def _training(told: Told) -> Iterator[str]:
         yield f"![Loss by step]({PICTURE})"
 
 
-def _books(told: Told) -> Iterator[str]:
-    yield "## The books"
-    if not told.books:
-        yield (
-            f"The model was trained on {told.data_in_words}. The rights in it are to be found "
-            "there."
-        )
-        yield from _unsearched(told)
-        return
-    shown = told.books if len(told.books) <= MOST_BOOKS_SHOWN else told.books[:FIRST_BOOKS]
-    if len(shown) < len(told.books):
-        yield f"The first {len(shown)} of {len(told.books):,}."
-    yield table(
-        ("id", "title", "authors", "language", "characters", "split", "rights"),
-        (
-            (
-                Markdown(cell(book.id)), one_line(book.title or "") or "untitled",
-                ", ".join(book.authors), book.language or "", book.characters, book.split,
-                book.rights or "unknown",
-            )
-            for book in shown
-        ),
-    )  # fmt: skip
-    yield (
-        "What is held out (`validation`) was not trained on. A work that is in the public domain "
-        "in one country may be protected in another."
-    )
-    yield from _unsearched(told)
-
-
-def _unsearched(told: Told) -> Iterator[str]:
-    if told.unsearched:
-        yield (
-            f"> {told.unsearched} searched for what must not be published with them when this card "
-            "was written: they were not at hand."
-        )
-
-
-def _samples(told: Told) -> Iterator[str]:
-    if not told.samples:
-        return
-    yield "## Samples"
-    seed = told.settings.get("seed")
-    yield (
-        f"The prompts and the seed ({cell(seed)}, where no other is named) were set before the "
-        "training; these are the first answers, and none was chosen by hand."
-    )
-    yield from samples_tables(told.samples)
-
-
-def _memorisation(told: Told) -> Iterator[str]:
-    yield "## Copied from the training text"
-    if told.copied is None:
-        yield "Not measured: the training text was not at hand when this card was written."
-        return
-    yield (
-        "The longest stretch of each sample that stands word for word in the training text. What "
-        "the base model, which did not see it here, has in common with it is the yardstick."
-    )
-    yield memorisation_table(told.copied)
-
-
 def _limits(told: Told) -> Iterator[str]:
     yield "## Limits"
     lines = [
-        "It writes as its books do, and may repeat what they believed and said of people.",
+        "It writes as its "
+        + (
+            "records do, and may repeat what stands in them."
+            if told.is_of_records
+            else "books do, and may repeat what they believed and said of people."
+        ),
         "What it says of the world is invention; it is no source of facts.",
         "It may repeat passages of its training text, more often than the few samples here show.",
         "The scores are of text like the training text; they say nothing about other uses.",
     ]
-    if not told.is_chat:
+    if told.kind == "completion":
+        lines.insert(0, "It was trained to answer as its records do, and not to refuse anything.")
+    elif not told.is_chat:
         lines.insert(0, "It has no notion of instructions, and was not trained to refuse anything.")
     yield "\n".join(f"- {line}" for line in lines)
 

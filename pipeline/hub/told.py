@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.hub.books import Book
+from pipeline.hub.books import TEXT, Book
 from pipeline.hub.card import is_repo_id
 from pipeline.hub.markdown import cell, one_line
 from pipeline.hub.provenance import Provenance
@@ -13,6 +13,10 @@ PLACEHOLDER_REPO_ID = "your-name/your-model"
 PICTURE = "loss.png"
 ADAPTER, MERGED = "adapter", "merged"  # folders of the parts that can be included
 BASE_CHANGES = "base_changes.json"  # beside an adapter: what of its base is otherwise
+RECORDS = {
+    "completion": ("prompt with its completion", "prompts with their completions"),
+    "chat": ("chat", "chats"),
+}  # kind -> what one is called, and several
 _HUB = "Hugging Face Hub"
 
 
@@ -84,6 +88,16 @@ class Told:
         return bool(self.evaluation.get("chat"))
 
     @property
+    def kind(self) -> str:
+        """What it was trained on: "text", "completion" or "chat"."""
+        return "chat" if self.is_chat else str(self.evaluation.get("kind") or TEXT)
+
+    @property
+    def is_of_records(self) -> bool:
+        """Whether the model was trained on prompts with completions, or on chats."""
+        return self.kind in RECORDS
+
+    @property
     def ggufs(self) -> list[str]:
         """The whole models among the files: those that were proven, in their order."""
         return [name for name in self.proof.get("files") or {}
@@ -108,6 +122,8 @@ class Told:
     @property
     def data_in_words(self) -> str:
         """What was trained on, as Markdown."""
+        if self.is_of_records and (counted := self._records_in_words()):
+            return counted
         if not self.books:
             return f"the dataset {cell(self.dataset)}" if self.dataset else "texts without names"
         learned = [book for book in self.books if book.split != "validation"]
@@ -116,6 +132,20 @@ class Told:
         more = f"; {held_out:,} more held out" if held_out else ""
         noun = "text" if len(learned) == 1 else "texts"
         return f"{len(learned):,} {noun} ({characters:,} characters{more})"
+
+    def _records_in_words(self) -> str | None:
+        """The records that were trained on, counted; None if the run's record does not tell."""
+        data = self.run.get("data")
+        data = data if isinstance(data, Mapping) else {}
+        number, characters = data.get("examples"), data.get("characters")
+        if type(number) is not int or type(characters) is not int:
+            return None
+        held_out = data.get("held_out")
+        others = held_out.get("examples") if isinstance(held_out, Mapping) else None
+        more = f"; {others:,} more held out" if type(others) is int and others else ""
+        noun = RECORDS[str(self.kind)][number != 1]
+        of = f" of the dataset {cell(self.dataset)}" if self.dataset and not self.books else ""
+        return f"{number:,} {noun} ({characters:,} characters{more}){of}"
 
     @property
     def proof_level(self) -> str | None:
@@ -127,5 +157,8 @@ class Told:
 
     @property
     def prompt(self) -> str:
-        """A prompt to begin with, on one line."""
+        """A prompt to begin with: of a model of records as it is, since line breaks are part of its
+        form, else on one line."""
+        if self.is_of_records:
+            return str(self.evaluation.get("prompt") or "Who are you?")
         return one_line(str(self.evaluation.get("prompt") or "It was a dark night"))

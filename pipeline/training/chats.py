@@ -1,11 +1,13 @@
 """What the later stages must know of a chat template: how a prompt looks, and how turns join."""
 
+import itertools
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.encoding import Encoder
 from pipeline.corpus.tokens import prefix_ids
-from pipeline.corpus.turns import PLAIN_TEMPLATE, ChatTemplate, Segment, choose_template
+from pipeline.corpus.turns import PLAIN_TEMPLATE, ChatTemplate, Messages, Segment, choose_template
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -20,16 +22,29 @@ _TALK = [
 
 
 def prompt_ids(
-    tokenizer: "PreTrainedTokenizerBase", template: str | None, prompt: str
+    tokenizer: "PreTrainedTokenizerBase", template: str | None, prompt: str | Messages
 ) -> list[int]:
-    """The token ids of a prompt as the first turn of a chat, up to where the assistant speaks."""
-    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": "x"}]
-    encoded = Encoder(tokenizer, template).chat(turns)
+    """The token ids of a prompt, as the first turn of a chat, or of the first turns of one, up to
+    where the assistant speaks."""
+    encoded = Encoder(tokenizer, template).chat(_answered(prompt))
     return encoded.ids[: encoded.mask().index(True)]
 
 
+def rendered_prompt(
+    tokenizer: "PreTrainedTokenizerBase", template: str | None, prompt: str | Messages
+) -> str:
+    """The same as text, with the special tokens spelled out."""
+    segments = choose_template(tokenizer, template).segments(_answered(prompt))
+    return "".join(s.text for s in itertools.takewhile(lambda s: not s.trained, segments))
+
+
+def _answered(prompt: str | Messages) -> list[Mapping[str, str]]:
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return [*turns, {"role": "assistant", "content": "x"}]
+
+
 def describe_chat(
-    tokenizer: "PreTrainedTokenizerBase", template: str | None, prompt: str
+    tokenizer: "PreTrainedTokenizerBase", template: str | None, prompt: str | Messages
 ) -> dict[str, Any]:
     """What is recorded of the template that a model was trained with.
 

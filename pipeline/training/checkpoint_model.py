@@ -35,6 +35,7 @@ from pipeline.training.kept_best import kept_best, no_best
 from pipeline.training.results import EVALUATION, WINDOWS
 from pipeline.training.run_folders import ASIDE, GIVEN_UP
 from pipeline.training.run_state import WEIGHTS, trained_parts
+from pipeline.training.sample_prompts import TOLD, recorded_prompts, told_prompts
 from pipeline.training.saving import save_trained
 from pipeline.training.settings import OF_ADAPTERS, TrainSettings
 from pipeline.training.whole_weights import saved_tensors
@@ -333,23 +334,24 @@ def describe_checkpoint(
         "base" if row["what"] == "base" else "adapter": row["nats"] / math.log(2) / row["bytes"]
         for row in rows if row["what"] == "base" or row["step"] == weights.step
     }  # fmt: skip
+    kind = kind or "text"
+    asked = recorded_prompts(rows, settings, kind)
+    tokenizer = load_tokenizer(folder) if kind == "chat" else None
     values: dict[str, Any] = {
-        "prompt": settings.sample_prompts[0], "prompts": list(settings.sample_prompts),
+        **told_prompts(asked, tokenizer, settings.chat_template),
         "sequence_length": settings.sequence_length, "settings": settings.as_dict(),
-        "base_model": base.as_dict(), "kind": kind or "text",
+        "base_model": base.as_dict(), "kind": kind,
     }  # fmt: skip
-    if kind == "chat":
-        tokenizer = load_tokenizer(folder)
-        values["chat"] = describe_chat(
-            tokenizer, settings.chat_template, settings.sample_prompts[0]
-        )
+    if tokenizer is not None:
+        values["chat"] = describe_chat(tokenizer, settings.chat_template, asked[0].turns)
     windows = finished / WINDOWS
     if windows.is_file() and (finished / EVALUATION).is_file():
         held_out = load_windows(windows)
         if fingerprint([[w.ids, w.mask] for w in held_out]) == weights.identity.get("held_out"):
             shutil.copyfile(windows, folder / WINDOWS)
             run = read_json_object(finished / EVALUATION)
-            shared = ("kind", "held_out", "windows", "chat", "bits_per_byte")
+            # The prompts too: those in `chat` are what the run's own were.
+            shared = ("kind", "held_out", "windows", "chat", "bits_per_byte", *TOLD)
             values |= {name: run[name] for name in shared if name in run}
             scores.setdefault("base", values.pop("bits_per_byte", {}).get("base"))
     write_json(folder / EVALUATION, values | {"step": weights.step, "bits_per_byte": scores})

@@ -71,6 +71,7 @@ class Evaluator:
         seed: same seed, same samples.
         autocast: what to compute in; None leaves it to the model.
         folder: gets `evaluations.jsonl`, a line for each evaluation.
+        asked: the prompts as people read them, for the file: texts, or the turns of a chat.
 
     Raises PipelineError if there is nothing to score on.
     """
@@ -86,6 +87,7 @@ class Evaluator:
         seed: int,
         autocast: "torch.dtype | None",
         folder: Path,
+        asked: Sequence[Any] = (),
     ) -> None:
         if not any(window.predicted for window in held_out):
             raise PipelineError(
@@ -100,6 +102,7 @@ class Evaluator:
         self._seed = seed
         self._autocast = autocast
         self._path = folder / EVALUATIONS
+        self._asked = list(asked)
 
     def evaluate(
         self, model: Any, step: int, what: str, stop: Callable[[], bool] | None = None
@@ -127,7 +130,7 @@ class Evaluator:
             step, score, scores_by_source(self._held_out, nats, self._sources), samples,
             time.perf_counter() - start,
         )  # fmt: skip
-        append_evaluation(self._path, evaluation, what)
+        append_evaluation(self._path, evaluation, what, self._asked)
         return evaluation
 
 
@@ -171,15 +174,18 @@ def by_group(
     return {name: groups[name] for name in sorted(groups)}
 
 
-def append_evaluation(path: Path, evaluation: Evaluation, what: str) -> None:
+def append_evaluation(
+    path: Path, evaluation: Evaluation, what: str, asked: Sequence[Any] = ()
+) -> None:
     """Add a line to the file; a line that a killed process left unfinished stays by itself."""
+    row = evaluation.as_dict(what) | ({"prompts": list(asked)} if asked else {})
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         if file.tell():
             file.seek(-1, 2)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write(encode_json(evaluation.as_dict(what)) + b"\n")
+        file.write(encode_json(row) + b"\n")
 
 
 def evaluation_of(path: Path, step: int | None, what: str) -> Evaluation:

@@ -14,7 +14,7 @@ from pipeline.errors import UsageError
 from pipeline.scoring.bits import WINDOW_TOKENS, HasText, Window
 from pipeline.scoring.stretches import speller_of
 from pipeline.training.base_model import BaseModel
-from pipeline.training.chats import describe_chat, prompt_ids
+from pipeline.training.chats import describe_chat
 from pipeline.training.configs import run_context
 from pipeline.training.data import (
     NOUNS,
@@ -35,6 +35,7 @@ from pipeline.training.mix_option import parse_mix
 from pipeline.training.mixture import Mixture, Schedule
 from pipeline.training.optimizer import check_optimizer
 from pipeline.training.order import draw_order, even_order
+from pipeline.training.sample_prompts import Asked, choose_prompts
 from pipeline.training.segments import Segments, Series, make_segments, with_text
 from pipeline.training.settings import EVEN, RANDOM, TrainSettings, context_length
 from pipeline.training.yardstick import Reference, Yardstick
@@ -75,7 +76,7 @@ class Prepared:
     held_out: list[Window]
     base_held_out: list[Window]  # the same text in the base's own tokens
     sources: dict[str, str | None]  # of what is held out, by document
-    prompts: list[str | list[int]]  # to go on from; in a chat template they are token ids
+    asked: list[Asked]  # what the model goes on from in its samples
     chat: dict[str, Any] | None  # of the template, where there is one; see `describe_chat`
     data: TrainingData
     mixture: Mixture | None
@@ -202,11 +203,10 @@ def prepare(
         base_held_out = _same_bytes(settings, chosen, base, tokenizer, held_out)
     data = tokenize(settings, chosen, extended.path, engine, machine, tokens_dir, jobs)
     add_sources(data.ledger, chosen.everything, chosen.held_out, chosen.without_share)
-    chat, prompts = None, list[str | list[int]](settings.sample_prompts)
+    asked = choose_prompts(settings, data.kind, chosen.held_out, tokenizer)
+    chat = None
     if data.kind == "chat":
-        template = settings.chat_template
-        chat = describe_chat(tokenizer, template, settings.sample_prompts[0])
-        prompts = [prompt_ids(tokenizer, template, text) for text in settings.sample_prompts]
+        chat = describe_chat(tokenizer, settings.chat_template, asked[0].turns)
     mixture = _mixture(settings, chosen.schedule, data)
     segments = None
     if chosen.series is not None:
@@ -217,7 +217,7 @@ def prepare(
     return Prepared(
         settings=settings, base=base, tokenizer=tokenizer, extended=extended,
         padding=choose_pad(tokenizer), held_out=held_out, base_held_out=base_held_out,
-        sources={sample.id: sample.collection for sample in chosen.held_out}, prompts=prompts,
+        sources={sample.id: sample.collection for sample in chosen.held_out}, asked=asked,
         chat=chat, data=data, mixture=mixture, segments=segments, order=order, drawn=drawn,
         length=length, machine=machine, engine=engine, precision=precision,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from pipeline.training.metrics import HeldOut, Point
 from pipeline.training.monitor import Summary
 from pipeline.training.picture import plot_loss
 from pipeline.training.preparation import Prepared
+from pipeline.training.sample_prompts import told_prompts
 
 METRICS = "metrics.jsonl"
 PICTURE = "loss.png"
@@ -127,8 +128,7 @@ def _evaluation(result: TrainResult) -> dict[str, Any]:
             "length": max(len(window.ids) for window in run.held_out),
             "count": len(run.held_out),
         },
-        "prompt": settings.sample_prompts[0],
-        "prompts": list(settings.sample_prompts),
+        **told_prompts(run.asked, run.tokenizer, settings.chat_template),
         **({"chat": run.chat} if run.chat else {}),
         "samples": result.samples,
         "all_samples": {name: one.samples for name, one in found.items()},

@@ -26,7 +26,6 @@ from pipeline.training.adapters import without_rows
 from pipeline.training.base_model import BaseModel, fetch_weights
 from pipeline.training.batches import check_isolation
 from pipeline.training.best import Best
-from pipeline.training.chats import prompt_ids
 from pipeline.training.checkpointing import RunCheckpoints
 from pipeline.training.configs import read_config
 from pipeline.training.data import Sample
@@ -282,21 +281,19 @@ def _mean_document(run: Prepared) -> float:
 
 
 def _evaluator(run: Prepared, folder: Path, *, of_base: bool = False) -> Evaluator:
-    tokenizer, prompts = run.tokenizer, run.prompts
+    tokenizer = run.tokenizer
     if of_base and run.extended.new:
         tokenizer = load_tokenizer(run.base.path)
-        if run.data.kind == "chat":
-            template, texts = run.settings.chat_template, run.settings.sample_prompts
-            prompts = [prompt_ids(tokenizer, template, text) for text in texts]
     return Evaluator(
         tokenizer,
         run.base_held_out if of_base else run.held_out,
         run.sources,
-        prompts,
+        [one.given(tokenizer, run.settings.chat_template) for one in run.asked],
         sample_tokens=run.settings.sample_tokens,
         seed=run.settings.seed,
         autocast=run.precision.autocast,
         folder=folder,
+        asked=[one.as_value() for one in run.asked],
     )
 
 

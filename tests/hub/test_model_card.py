@@ -294,3 +294,57 @@ def test_nothing_ends_a_block_of_code_but_its_own_fence(text: str) -> None:
     assert last == fence
     assert len(fence) >= 3
     assert not any(set(line.strip()) == {"`"} and len(line.strip()) >= len(fence) for line in lines)
+
+
+RECORDS: dict[str, Any] = EVALUATION | {
+    "kind": "completion", "prompt": "Question: who?\nAnswer:", "prompts_from": "held-out records",
+}  # fmt: skip
+LEDGER = {"kind": "completion", "examples": 18, "characters": 2165, "held_out": {"examples": 2}}
+FILES = [Book("mine", characters=2404, split="train and validation", kind="completion", records=20)]
+
+
+def test_a_model_of_records_is_told_in_words_of_records() -> None:
+    samples = [("Question: who?\nAnswer:", {"trained model": " Me."})]
+    text = model_card(told(evaluation=RECORDS, run={"data": LEDGER}, books=FILES, samples=samples))
+    learnt = "18 prompts with their completions (2,165 characters; 2 more held out)"
+    assert f"fine-tuned (an adapter) on {learnt}." in text
+    assert f"The model was trained on {learnt}, from these files:" in section(text, "The records")
+    assert rows(text, "The records")[2] == [
+        "mine", "", "", "2,404", "20", "train and validation", "unknown",
+    ]  # fmt: skip
+    assert "The books" not in text and "its books" not in text
+    assert "not to refuse anything" in section(text, "Limits")
+    assert "no notion of instructions" not in text
+    assert "prompts are those of held-out records" in section(text, "Samples")
+
+
+def test_a_card_shows_how_a_model_of_records_is_asked() -> None:
+    text = model_card(told(evaluation=RECORDS))
+    assert "```\nQuestion: who?\nAnswer:\n```" in section(text, "Prompt format")
+    assert "ollama run your-model 'Question: who?\nAnswer:'\n" in section(text, "Run it")
+    chat = RECORDS | {
+        "kind": "chat", "chat": {"template": "{{ x }}"}, "prompt": "Who?",
+        "prompt_in_template": "<|im_start|>system\nBe brief.<|im_end|>\n",
+    }  # fmt: skip
+    text = model_card(told(evaluation=chat, run={"data": LEDGER | {"examples": 1}}))
+    assert "```\n<|im_start|>system\nBe brief.<|im_end|>\n```" in section(text, "Prompt format")
+    assert "on 1 chat (2,165 characters" in text
+
+
+def test_end_tokens_are_code_in_which_nothing_is_escaped() -> None:
+    ends = ["<|im_end|>", "</s>", "`odd`", "a\nb", "\u202e"]
+    text = section(model_card(told(proof=PROOF | {"end_tokens": ends})), "Prompt format")
+    assert "- Tokens that end a text: `<|im_end|>`, `</s>`, `` `odd` ``, `a b`, (nothing)" in text
+    assert "- Tokens that it saw at once in training: 512" in text
+
+
+@pytest.mark.parametrize("said", HOSTILE)
+def test_no_prompt_of_a_record_breaks_the_card(said: str) -> None:
+    asked = RECORDS | {"prompt": f"{said}\n```\n---\n", "prompts": [said]}
+    text = model_card(told(evaluation=asked, samples=[(said, {"trained model": said})]))
+    plain = model_card(told(evaluation=RECORDS, samples=[("x", {"trained model": "x"})]))
+    headings = [line for line in plain.splitlines() if line.startswith("## ")]
+    outside = re.sub(r"(?s)(`{3,})[a-z]*\n.*?\n\1\n", "", text)
+    assert [line for line in outside.splitlines() if line.startswith("## ")] == headings
+    assert ModelCard(text).data.to_dict() == ModelCard(plain).data.to_dict()
+    assert "<script" not in outside and "](javascript" not in outside

@@ -112,7 +112,15 @@ def test_what_is_left_behind_says_what_it_was_trained_on(base: BaseModel, tmp_pa
     assert evaluation["chat"]["ends"] == ["</s>"]
     tokenizer = AutoTokenizer.from_pretrained(base.path)
     prompt = tokenizer.decode(evaluation["chat"]["prompt_ids"])
-    assert prompt == f"User:\n{SETTINGS.sample_prompts[0]}</s>Assistant:\n"
+    assert (
+        prompt
+        == evaluation["prompt_in_template"]
+        == (f"User:\n{evaluation['prompt']}</s>Assistant:\n")
+    )
+    asked = [chat.content["messages"][0]["content"] for chat in CHATS[10:]]
+    assert set(evaluation["prompts"]) <= set(asked), "what held-out chats ask"
+    lines = (tmp_path / "evaluations.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["prompts"] == evaluation["turns"] for line in lines)
     ledger = record["data"]
     assert ledger["in_rows"] + sum(ledger["dropped"].values()) == ledger["tokens"]
     assert record["trained"]["real_share_of_positions"] == round(
