@@ -65,7 +65,11 @@ def modelfile(
         int, Option(help="How far back it looks in order not to repeat itself.")
     ] = GUIDE.repeat_last_n,
     num_predict: Annotated[
-        int, Option(help="Tokens it writes at the most; -1: no end.")
+        int,
+        Option(
+            help="Tokens it writes at the most; -1: no end. Of the default three quarters of what "
+            "the model sees at once are the most: the rest is for the prompt."
+        ),
     ] = GUIDE.num_predict,
     num_ctx: Annotated[
         int | None,
@@ -152,6 +156,14 @@ def text_of(
                 "The chat template that the model was trained with does more than put one turn"
                 " after the other, so Ollama has to guess one: look at what `ollama show"
                 f" --template` says, and write TEMPLATE into {stage.directory / MODELFILE}."
+            )
+    fitted = parameters.fitted(context)
+    for name in ("num_predict", "repeat_last_n"):
+        asked, written = getattr(parameters, name), getattr(fitted, name)
+        if asked != written and asked != getattr(GUIDE, name):
+            stage.warn(
+                f"--{name.replace('_', '-')} {asked} is more than the model sees at once:"
+                f" {written} is written. --num-ctx says how much that is."
             )
     prose = {"system prompt": system, "licence": proof["base_model"].get("licence")}
     held = {what: expressible(text) if text else None for what, text in prose.items()}

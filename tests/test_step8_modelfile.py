@@ -119,7 +119,7 @@ def test_the_directory_is_complete_and_knows_only_names_beside_it(
         ("parameter temperature", "0.6"),
         ("parameter repeat_last_n", "256"),
         ("parameter repeat_penalty", "1.1"),
-        ("parameter num_predict", "2048"),
+        ("parameter num_predict", "384"),
         ("parameter stop", "</s>"),
         ("license", "cc0\n1.0"),
     ]
@@ -176,6 +176,21 @@ def test_a_model_of_chats_gets_its_template_and_a_system_prompt(
     assert stops == ["</s>", "<|im_end|>"]
     assert "Characters of the system prompt" in warnings(data)
     assert drawn[0]["prompt"] == [1, 2, 3]
+
+
+def test_more_than_the_model_sees_is_cut_and_said_where_it_was_asked_for(
+    tmp_path: Path, drawn: list[dict[str, Any]]
+) -> None:
+    data = proven(tmp_path, "F16")
+    modelfile(data, num_ctx=128)
+    found = dict(instructions(data))
+    assert (found["parameter num_predict"], found["parameter repeat_last_n"]) == ("96", "128")
+    assert "--num-predict" not in warnings(data)
+    modelfile(data, num_ctx=128, num_predict=400, repeat_last_n=300)
+    found = dict(instructions(data))
+    assert (found["parameter num_predict"], found["parameter repeat_last_n"]) == ("128", "128")
+    assert "--num-predict 400 is more than the model sees at once: 128 is written" in warnings(data)
+    assert "--repeat-last-n 300 is more" in warnings(data)
 
 
 def test_the_sample_of_a_model_of_records_shows_what_a_record_asks(

@@ -12,18 +12,17 @@ The grammar is that of `ParseFile` in Ollama's parser/parser.go (2026). What mat
 - `#` begins a comment only where a command could begin; a comment ends at a line break.
 """
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.go_template import chat_template, is_dropped
+from pipeline.export.parameters import GUIDE, LARGEST, Parameters
 from pipeline.export.stop_tokens import WELL_KNOWN, end_tokens
-from pipeline.scoring.sampling import Sampling
 
 __all__ = [
+    "GUIDE",
     "WELL_KNOWN",
     "Command",
     "Parameters",
@@ -73,54 +72,6 @@ class Command(NamedTuple):
     value: str
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """How Ollama draws tokens. The defaults are the guide's; None leaves a value to Ollama.
-
-    `repeat_penalty` is written because Ollama (since August 2026) applies none by default, and
-    `repeat_last_n` does nothing without.
-    """
-
-    temperature: float = Sampling.temperature
-    repeat_last_n: int = Sampling.repeat_last_n
-    repeat_penalty: float = Sampling.repeat_penalty
-    num_predict: int = Sampling.max_tokens
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    seed: int | None = None
-
-    def check(self) -> None:
-        """Raise UsageError for a value that makes no sense; it names the option."""
-        for name, value in self.given().items():
-            fits, words = _RANGES[name]
-            if not (math.isfinite(value) and abs(value) <= _LARGEST and fits(value)):
-                option = _OPTIONS.get(name, name.replace("_", "-"))
-                raise UsageError(f"--{option} must be {words}, not {value}.")
-
-    def given(self) -> dict[str, float | int]:
-        """The values to write, by the names that Ollama has for them."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-
-_LARGEST = 2**31 - 1
-_OPTIONS = {"seed": "sampling-seed"}  # a --seed is that of training, in `pipeline all`
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "temperature": (lambda value: value >= 0, "0 or more"),
-    "repeat_last_n": (lambda value: value >= -1, "0 (off), -1 (the whole context) or more"),
-    "repeat_penalty": (lambda value: value > 0, "more than 0"),
-    "num_predict": (
-        lambda value: value >= 1 or value in (-1, -2),
-        "1 or more, -1 (no end) or -2 (until the context is full)",
-    ),
-    "top_k": (lambda value: value >= 0, "0 (off) or more"),
-    "top_p": (lambda value: 0 < value <= 1, "above 0 and not above 1"),
-    "min_p": (lambda value: 0 <= value <= 1, "between 0 and 1"),
-    "seed": (lambda value: value >= 0, "0 or more"),
-}
-GUIDE = Parameters()
-
-
 def render_modelfile(
     gguf_name: str | None,
     *,
@@ -142,8 +93,9 @@ def render_modelfile(
     The prompt goes to a completion model as it is. For a model of chats `chat` says how turns are
     put together ("joins", see `chat_template`) and what ends an answer ("ends"); without joins
     Ollama is left to guess the template from the one in the GGUF. Only a chat has a `system`
-    prompt. `context` is that of the training, in tokens; `stops` are the end tokens. `title` goes
-    into a comment, with what cannot stand there replaced by blanks.
+    prompt. `context` is that of the training, in tokens, which the `parameters` are fitted to;
+    `stops` are the end tokens. `title` goes into a comment, with what cannot stand there replaced
+    by blanks.
 
     Raises:
         PipelineError: a name, stop, licence or system prompt that the grammar cannot express (a
@@ -152,8 +104,9 @@ def render_modelfile(
         UsageError: a number out of range.
     """
     parameters.check()
-    if not 1 <= context <= _LARGEST:
+    if not 1 <= context <= LARGEST:
         raise UsageError(f"--num-ctx must be 1 token or more, not {context}.")
+    parameters = parameters.fitted(context)
     if "" in stops:
         raise PipelineError("An empty stop string would end every answer before it begins.")
     template = COMPLETION_TEMPLATE

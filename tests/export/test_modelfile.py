@@ -52,11 +52,32 @@ def test_modelfile_of_a_completion_model() -> None:
         "PARAMETER temperature 0.6\n"
         "PARAMETER repeat_last_n 256\n"
         "PARAMETER repeat_penalty 1.1\n"
-        "PARAMETER num_predict 2048\n"
+        "PARAMETER num_predict 1536\n"
         'PARAMETER stop "<|im_end|>"\n'
         'PARAMETER stop "<|endoftext|>"\n'
         'LICENSE "apache-2.0"\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "context", "written"),
+    [
+        ({}, 4096, (2048, 256)),
+        ({}, 1024, (768, 256)),  # the rest is for the prompt
+        ({}, 128, (96, 128)),
+        ({}, 1, (1, 1)),
+        ({"num_predict": 900}, 1024, (900, 256)),  # asked for, and it fits
+        ({"num_predict": 5000}, 1024, (1024, 256)),
+        ({"num_predict": -1, "repeat_last_n": -1}, 128, (-1, -1)),  # no end; as far as it sees
+        ({"num_predict": -2, "repeat_last_n": 0}, 128, (-2, 0)),
+    ],
+)
+def test_no_answer_is_longer_than_what_the_model_sees(
+    given: dict[str, int], context: int, written: tuple[int, int]
+) -> None:
+    text = render_modelfile("m.gguf", context=context, stops=[], parameters=Parameters(**given))
+    found = values(text, "parameter num_predict") + values(text, "parameter repeat_last_n")
+    assert tuple(map(int, found)) == written
 
 
 @given(st.lists(ANY_TEXT.filter(bool), max_size=4))
