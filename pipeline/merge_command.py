@@ -6,6 +6,8 @@ pipeline merge --output tales --dtype float32     the numbers as exact as they a
 """
 
 import math
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from pipeline.export.merge import MAX_MEMORY, Merged, merge_adapter
 from pipeline.export.model_folder import check_target, finish, put_in_place
 from pipeline.export.room import SPARE, lacking, room_needed
 from pipeline.files import is_disk_full
+from pipeline.hub.merged_card import merged_card
 from pipeline.quantize_inputs import evaluation_of, set_chat_template
 from pipeline.settings import nearest
 from pipeline.tensor_files import SHARD_SIZE, check_disk
@@ -33,6 +36,8 @@ from pipeline.training.scratch import scratch_folder
 from pipeline.workspace import Workspace
 
 AUTO = "auto"
+CARD = "README.md"
+LICENCES = re.compile(r"(licen[cs]e|notice|copying|use_policy)([.-].*)?$", re.IGNORECASE)
 
 
 def merge(
@@ -93,7 +98,9 @@ def merge(
             taken, original, workspace, made, dtype=kind, size=size,
             shard_size=round(max_shard_size * 1e9), max_memory=round(max_memory * 2**30),
         )  # fmt: skip
-        finish(made, account(taken, original, done))
+        about = account(taken, original, done)
+        write_card(made, target.name, about, taken, workspace)
+        finish(made, about)
         check_target(target, overwrite_edited=overwrite_edited)  # somebody may have been there
         put_in_place(made, target, scratch / "former")
     say(
@@ -180,6 +187,22 @@ def account(taken: Taken, original: BaseModel | None, done: Merged) -> dict[str,
         "merged_into": original.as_dict() if original else None,
         "dtype": done.dtype, "tensors": done.tensors, "changed": done.changed,
     }  # fmt: skip
+
+
+def write_card(
+    folder: Path, name: str, about: dict[str, Any], taken: Taken, workspace: Workspace
+) -> None:
+    """Write the README.md of the model called `name` into its folder, with the licence files that
+    its base came with beside it."""
+    licences = [
+        path for path in sorted(taken.base.path.iterdir())
+        if path.is_file() and LICENCES.match(path.name)
+    ]  # fmt: skip
+    for path in licences:
+        shutil.copyfile(path, folder / path.name)
+    kind = str(evaluation_of(taken, workspace)[0].get("kind") or "text")
+    text = merged_card(name, about, kind, [path.name for path in licences])
+    (folder / CARD).write_text(text, "utf-8")
 
 
 @contextmanager

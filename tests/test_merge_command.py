@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -295,3 +296,37 @@ def test_what_is_missing_is_counted_when_the_disk_is_full(
         with (own / "model.safetensors").open("wb") as file:
             file.truncate(1_000_000_000)  # takes no room
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_readme_tells_the_base_its_licence_and_how_the_model_was_made(
+    made: Callable[..., Path], adapter: Path, base: Path, tmp_path: Path
+) -> None:
+    card = (made(dtype="float32") / "README.md").read_text()
+    data = ModelCard(card).data.to_dict()
+    assert (data["license"], data["library_name"]) == ("unknown", "transformers")
+    assert "base_model" not in data, "a folder of this machine is no model of the Hub"
+    assert "The licence of the base model is not known here" in card
+    assert "| stored in | float32 |" in card
+    assert str(tmp_path) not in card and str(base.parent) not in card
+
+    licensed = Path(shutil.copytree(base, tmp_path / "base | <b>"))
+    (licensed / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Base\n")
+    (licensed / "LICENSE.txt").write_text("All of it.")
+    folder = made(adapter_base=str(licensed), output=tmp_path / "licensed")
+    card = (folder / "README.md").read_text()
+    assert ModelCard(card).data.to_dict()["license"] == "apache-2.0"
+    assert "The licence of the base model: apache-2.0. Its text: LICENSE.txt." in card
+    assert (folder / "LICENSE.txt").read_text() == "All of it."
+    assert "<b>" not in card
+    assert {"README.md", "LICENSE.txt"} <= {
+        each["path"] for each in json.loads((folder / "merge.json").read_text())["files"]
+    }
+
+
+def test_a_readme_that_was_edited_is_not_replaced_unasked(made: Callable[..., Path]) -> None:
+    card = made() / "README.md"
+    card.write_text("Mine.")
+    with pytest.raises(PipelineError, match=r"README\.md was changed by hand"):
+        made()
+    made(overwrite_edited=True)
+    assert "Mine." not in card.read_text()

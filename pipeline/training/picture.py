@@ -13,6 +13,7 @@ _LINE, _SMOOTH, _HELD_OUT, _RATE = "#9db8d2", "#1f4e79", "#c8553d", "#8a8a8a"
 _LONGEST_TITLE = 90
 _FEW = 40  # points that are marked one by one
 _OUTLIERS = 2.0  # percent at either end
+_NEAR = 0.5  # of the height of all else: so far out an outlier is still shown
 _DASHES = (0, (4, 4))
 
 
@@ -103,7 +104,7 @@ def _mark_best(axes: Any, best: HeldOut) -> None:
 
 
 def _limit(axes: Any, points: Sequence[Point], held_out: Sequence[HeldOut]) -> None:
-    """Leave single outliers out of the picture, so that all else is not a flat line."""
+    """Show all, with a margin, but for single outliers so far off that all else would be flat."""
     import numpy as np
 
     losses = [point.loss for point in points]
@@ -113,6 +114,11 @@ def _limit(axes: Any, points: Sequence[Point], held_out: Sequence[HeldOut]) -> N
     if not level:
         return
     low, high = min(level), max(level)
+    near = _NEAR * (high - low)
+    low, high = (
+        min([low, *(loss for loss in losses if loss >= low - near)]),
+        max([high, *(loss for loss in losses if loss <= high + near)]),
+    )
     room = max(0.06 * (high - low), 0.002 * abs(high), 1e-3)
     axes.set_ylim(low - room, high + room)
 

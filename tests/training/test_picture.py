@@ -68,6 +68,15 @@ def test_one_wild_loss_does_not_flatten_the_rest(
     assert 3.5 < high < 30
 
 
+def test_the_lowest_and_the_highest_loss_are_in_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wild in (2.7, 3.9):
+        figure = drawn(monkeypatch, tmp_path, [HeldOut(0, 3.4, 1.2)], wild=wild)
+        low, high = figure.axes[0].get_ylim()
+        assert low < wild - 0.03 and wild + 0.03 < high, "with a margin"
+
+
 def test_no_text_lies_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn(monkeypatch, tmp_path, scores(12, 50))
     losses, rates = figure.axes
