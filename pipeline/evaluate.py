@@ -100,7 +100,9 @@ def evaluate_models(
     tokens: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"How much to score (default: as stage 6 did, else {EVAL_TOKENS})."
+            min=1,
+            help="How much to score, evenly from all texts as far as that goes (default: as stage "
+            f"6 did, else {EVAL_TOKENS}).",
         ),
     ] = None,
     by_source: Annotated[
@@ -122,7 +124,7 @@ def evaluate_models(
         yardstick = text_of_run(workspace, tokens)
     else:
         yardstick = text_of_dataset(
-            workspace, dataset, dataset_revision, kind, tokens or EVAL_TOKENS, dataset_config
+            workspace, dataset, dataset_revision, kind, tokens, dataset_config
         )
     rows = []
     for candidate in candidates:
@@ -267,9 +269,10 @@ def print_rows(rows: Sequence[Row], yardstick: Yardstick) -> None:
                 ],
             }
         )
-    documents = len(yardstick.documents)
-    noun = yardstick.noun + ("" if documents == 1 else "s")
-    typer.echo(f"{rows[0].score.n_bytes:,} bytes of {documents} {noun}. {PER_TOKEN}")
+    documents, there = len(yardstick.documents), len(yardstick.sources)
+    noun = yardstick.noun + ("" if there == 1 else "s")
+    of = f"{documents:,}" + (f" of {there:,}" if documents < there else "")
+    typer.echo(f"{rows[0].score.n_bytes:,} bytes of {of} {noun}. {PER_TOKEN}")
 
 
 def _cells(row: Row) -> dict[str, str]:

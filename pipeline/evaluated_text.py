@@ -15,7 +15,7 @@ from pipeline.books.decoding import decode
 from pipeline.corpus.examples import Shape
 from pipeline.corpus.token_cache import load_tokenizer
 from pipeline.errors import PipelineError, UsageError
-from pipeline.scoring.bits import EVAL_TOKENS, WINDOW_TOKENS, load_windows
+from pipeline.scoring.bits import EVAL_TOKENS, MINIMUM_SHARE, WINDOW_TOKENS, load_windows
 from pipeline.train_inputs import dataset_files
 from pipeline.training.data import Sample
 from pipeline.training.held_out import held_out_windows, read_to_score
@@ -26,6 +26,9 @@ from pipeline.workspace import Workspace
 _TEXTS = (*TEXT_SUFFIXES, *MARKDOWN_SUFFIXES)
 WINDOWS = "windows.json"
 EVALUATION = "evaluation.json"
+# Tokens of each text at least, where somebody says how much is to be scored: to take all from the
+# first few would say little of the others, though so short a start says little by itself.
+LEAST = 32
 _SEED = 42  # of the split, where no run has drawn one
 
 
@@ -53,12 +56,24 @@ def text_of_run(workspace: Workspace, tokens: int | None) -> Yardstick:
         windows = load_windows(folder / WINDOWS)
         if tokens not in (None, settings.get("eval_tokens")):
             windows = held_out_windows(
-                tokenizer, held_out, kind, template, length=WINDOW_TOKENS, max_tokens=tokens or 0
+                tokenizer,
+                held_out,
+                kind,
+                template,
+                length=WINDOW_TOKENS,
+                max_tokens=tokens or 0,
+                least=LEAST,
             )
         reference = Reference(tokenizer, windows)
     return Yardstick(
-        held_out, kind, tokens=tokens or EVAL_TOKENS, template=template, reference=reference
-    )
+        held_out, kind, tokens=tokens or EVAL_TOKENS, least=_least(tokens), template=template,
+        reference=reference,
+    )  # fmt: skip
+
+
+def _least(tokens: int | None) -> int:
+    """How much of each text is scored at least; `tokens` is how much in all was asked for."""
+    return MINIMUM_SHARE if tokens is None else LEAST
 
 
 def _template(folder: Path) -> str | None:
@@ -80,11 +95,11 @@ def text_of_dataset(
     dataset: str,
     revision: str | None,
     kind: str,
-    tokens: int,
+    tokens: int | None,
     config: str | None = None,
 ) -> Yardstick:
     """A dataset as stage 6 takes it, or a text file or a folder of such: what it holds out itself,
-    else all of it.
+    else all of it; `tokens` of it (None: as many as stage 6 takes by default).
 
     Raises PipelineError if it is not there or has nothing to score, UsageError for a kind that it
     does not have.
@@ -98,10 +113,12 @@ def text_of_dataset(
             raise UsageError(
                 "--dataset-revision and --dataset-config are for a dataset from the Hub."
             )
-        return Yardstick([_as_sample(path) for path in texts], "text", tokens=tokens)
+        samples = [_as_sample(path) for path in texts]
+        return Yardstick(samples, "text", tokens=tokens or EVAL_TOKENS, least=_least(tokens))
     shape: Shape
     shape, tables = choose_kind(dataset_files(workspace, dataset, revision, config), kind)
-    return Yardstick(read_to_score(tables, shape), shape, tokens=tokens)
+    samples = read_to_score(tables, shape)
+    return Yardstick(samples, shape, tokens=tokens or EVAL_TOKENS, least=_least(tokens))
 
 
 def _text_files(place: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from pipeline.corpus.hub_rows import is_dataset_id
 from pipeline.corpus.shards import find_splits
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import fingerprint, link_or_copy
+from pipeline.hub.client import Unreachable
 from pipeline.hub.dataset_choice import OPTION, ending
 from pipeline.hub.fetching import Fetched, fetch_dataset
 from pipeline.training.base_weights import check_download_room
@@ -64,9 +65,17 @@ def dataset_files(
         return files_in(place)
     if is_address(dataset):
         return files_at(dataset, workspace.cache)
-    fetched = fetch_dataset(
-        dataset, table_format_of, config=config, revision=revision, check_room=check_download_room
-    )
+    try:
+        fetched = fetch_dataset(
+            dataset, table_format_of, config=config, revision=revision,
+            check_room=check_download_room,
+        )  # fmt: skip
+    except Unreachable as error:
+        raise PipelineError(
+            f"--dataset {dataset} is no file or folder here, nor was it fetched whole before; "
+            f"{error.message}",
+            "Check the path, or the network.",
+        ) from error
     return _in_splits(dataset, fetched, workspace.cache / "datasets")
 
 

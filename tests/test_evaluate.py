@@ -187,6 +187,20 @@ def test_more_or_less_can_be_scored_than_stage_6_did(
     assert tokens(300) in range(280, 301)
 
 
+def test_a_small_number_of_tokens_is_taken_evenly_from_all_texts(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for number in range(5):
+        (shelf / f"tale-{number}.txt").write_text("The lamp went out, and the door stood. " * 40)
+    few: dict[str, Any] = {"dataset": str(shelf), "data_dir": tmp_path}
+    report = evaluated(capsys, models / "base", tokens=200, **few)
+    assert report["data"]["documents"] == [f"tale-{number}" for number in range(5)]
+    evaluate_models([str(models / "base")], tokens=64, **few)
+    assert "bytes of 2 of 5 documents." in capsys.readouterr().out
+
+
 def test_before_stage_6_has_run_the_dataset_says_what_is_held_out(
     workspace: Path, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,7 +312,7 @@ def cut_short(source: Path, target: Path, name: str) -> Path:
         (lambda m, t: folder_of(t / "x", a__gguf=b"GGUF"), "holds no model"),
         (lambda m, t: folder_of(t / "x", a__gguf=b"GGUF") / "a.gguf", "is not a GGUF file"),
         (lambda m, t: folder_of(t / "x", a__txt=b"Hm") / "a.txt", "is no model that can be"),
-        (lambda m, t: t / "no such model", "is not there"),
+        (lambda m, t: t / "no such model", "There is no model '.*no such model'"),
         (lambda m, t: cut_short(m / "base", t / "x", "model.safetensors"), "cannot be loaded"),
         (lambda m, t: cut_short(m / "trained", t / "x", "adapter_model.safetensors"),
          "is damaged or not whole"),

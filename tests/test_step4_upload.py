@@ -490,6 +490,21 @@ def test_a_dry_run_needs_neither_token_nor_network(
     assert "4 files to send" in shown
 
 
+def test_a_dry_run_without_a_repository_ends_with_what_it_comes_to(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload(data, dry_run=True)
+    *files, last = capsys.readouterr().out.splitlines()
+    assert [line.split(" (")[0] for line in files] == [
+        "would be there: data/train-00000-of-00001.parquet",
+        "would be there: data/validation-00000-of-00001.parquet",
+        "would be there: books/books.parquet", "would be there: README.md",
+    ]  # fmt: skip
+    assert last.startswith("4 files (")
+    assert "none would be sent, since no --repo-id" in last and "nothing was written" in last
+    assert not (data / "4_dataset").exists()
+
+
 def test_a_dry_run_without_a_token_looks_at_what_is_public(
     data: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

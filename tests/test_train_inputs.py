@@ -7,7 +7,9 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 
+from pipeline import train_inputs
 from pipeline.errors import PipelineError, UsageError
+from pipeline.hub.client import Unreachable
 from pipeline.train_inputs import check_dataset, dataset_files
 from pipeline.training.sources import choose_kind, read_samples
 from pipeline.workspace import Workspace
@@ -100,3 +102,14 @@ def test_what_describes_the_tables_is_no_table(tales: Any, tmp_path: Path) -> No
         sides(tmp_path)
     tales["main"]["a.jsonl"] = rows(*"abcd")
     assert sum(map(len, sides(tmp_path))) == 4
+
+
+def test_a_dataset_that_is_nowhere_is_told_as_what_it_may_have_been_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise Unreachable("https://huggingface.co cannot be reached: no route.")
+
+    monkeypatch.setattr(train_inputs, "fetch_dataset", unreachable)
+    with pytest.raises(PipelineError, match=r"--dataset x/y is no file or folder here.*no route"):
+        dataset_files(Workspace(tmp_path), "x/y")

@@ -16,6 +16,7 @@ SPLITS = ("train", "validation")
 _NAMES = ("document_id", "id")
 _NUMBERS = ("chunk", "char_start", "overlap", "tokens")
 _WORDS = ("title", "language", "source", "work")
+_MAGIC = b"PAR1"  # with which a Parquet file begins
 _OTHERS = ("authors", "collection", "weight")
 
 
@@ -163,6 +164,12 @@ def parquet_files(place: Path) -> list[Path]:
     Raises PipelineError if there is none.
     """
     if place.is_file():
+        if place.suffix.lower() != ".parquet" and not _begins_as_parquet(place):
+            raise PipelineError(
+                f"{place} is no Parquet file.",
+                "Name one that `pipeline chunk` made, or a folder of them, such as 3_chunks; texts "
+                "and tables go through `pipeline acquire --source` first.",
+            )
         return [place]
     if not place.is_dir():
         raise PipelineError(f"{place} is not there.", "Name a Parquet file, or a folder of them.")
@@ -176,6 +183,14 @@ def parquet_files(place: Path) -> list[Path]:
             f"{place} has no Parquet files in it.", "`pipeline chunk` writes some into 3_chunks."
         )
     return visible
+
+
+def _begins_as_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def columns_of(path: Path) -> tuple[list[str], int]:

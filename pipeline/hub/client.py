@@ -255,6 +255,10 @@ def _limit_waiting() -> None:
     set_client_factory(client)
 
 
+class Unreachable(PipelineError):
+    """There is no way to the Hub, or nobody there who answers."""
+
+
 def _explained(error: Exception, api: "HfApi", repo_id: str) -> PipelineError:
     """The error as one sentence with a way out, without the token."""
     import httpx
@@ -270,7 +274,7 @@ def _explained(error: Exception, api: "HfApi", repo_id: str) -> PipelineError:
     if response is not None:
         return _refusal(response.status_code, words, api.endpoint, repo_id, response.headers)
     if failure is not None or isinstance(error, ConnectionError | TimeoutError):
-        return PipelineError(
+        return Unreachable(
             f"{api.endpoint} cannot be reached: {words}.", f"Check the network. {AGAIN}"
         )
     return PipelineError(f"Talking to {api.endpoint} about {repo_id} failed: {words}.", AGAIN)

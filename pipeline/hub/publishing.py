@@ -68,6 +68,13 @@ def rehearse(
     if repo_id is None:
         for name, content in contents.items():
             yield f"would be there: {name} ({size_of(content):,} bytes)"
+        files = "1 file" if len(contents) == 1 else f"{len(contents):,} files"
+        size = sum(map(size_of, contents.values()))
+        folder = repository.workspace.directory(repository.stage)
+        yield (
+            f"{files} ({size:,} bytes) would be in {folder}, and none would be sent, since no "
+            "--repo-id user/name says where to; nothing was written"
+        )
         return
     pass_gate(repository, contents)
     plan = plan_push(

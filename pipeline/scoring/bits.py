@@ -111,16 +111,17 @@ def windows(
     *,
     length: int = WINDOW_TOKENS,
     max_tokens: int = EVAL_TOKENS,
+    least: int = MINIMUM_SHARE,
 ) -> list[Window]:
     """Cut the starts of the documents into windows of `length` tokens, `max_tokens` in all.
 
     Every document gives an equal share; what a short one cannot give, the others do. Where shares
-    would fall below 256 tokens, documents are left out, evenly over the list.
+    would fall below `least` tokens, documents are left out, evenly over the list.
 
     Raises:
         PipelineError: the documents hold no text, or the tokenizer cannot tell where tokens lie.
     """
-    chosen = evenly([d for d in documents if d.text], max(1, max_tokens // MINIMUM_SHARE))
+    chosen = evenly([d for d in documents if d.text], max(1, max_tokens // least))
     spell = Spelling(tokenizer)
     spelled = [spell(document.id, document.text) for document in chosen]
     shares = even_shares([len(s.ids) - 1 for s in spelled], max_tokens)

@@ -59,16 +59,18 @@ class Speller:
     start: int | None
 
 
-def choose_stretches(documents: Sequence[HasText], *, tokens: int = EVAL_TOKENS) -> list[Stretch]:
+def choose_stretches(
+    documents: Sequence[HasText], *, tokens: int = EVAL_TOKENS, least: int = MINIMUM_SHARE
+) -> list[Stretch]:
     """The starts of the documents but for their first words, about as many characters as `tokens`
     have; no tokenizer has a say in it.
 
     Every document gives an equal share; what a short one cannot give, the others do. Where shares
-    would fall below 1024 characters, documents are left out, evenly over the list.
+    would fall below those of `least` tokens, documents are left out, evenly over the list.
 
     Raises PipelineError if the documents hold no text.
     """
-    chosen = evenly([d for d in documents if d.text.strip()], max(1, tokens // MINIMUM_SHARE))
+    chosen = evenly([d for d in documents if d.text.strip()], max(1, tokens // least))
     shares = even_shares([len(d.text) for d in chosen], tokens * CHARACTERS_PER_TOKEN)
     found = []
     for document, share in zip(chosen, shares, strict=True):

@@ -20,7 +20,7 @@ from pipeline.files import (
 from pipeline.storage.door import Storage
 from pipeline.storage.remote import Trouble
 from pipeline.storage.urls import Entry, redact
-from pipeline.training.base_model import HUB_ID
+from pipeline.training.base_model import may_be_on_hub
 from pipeline.training.hub_files import download
 from pipeline.training.saving import ADAPTER, ADAPTER_CONFIG, BASE_CHANGES
 from pipeline.training.scored_models import check_adapter
@@ -41,7 +41,7 @@ def fetch_hub(repo_id: str, revision: str | None, endpoint: str | None = None) -
 
     Its name is the commit. Raises PipelineError: there is no such adapter, or it cannot be had.
     """
-    if not HUB_ID.fullmatch(repo_id):
+    if not may_be_on_hub(repo_id):
         raise PipelineError(
             f"The adapter {repo_id!r} is not there.", "Give a folder, a Hub id, or a URL."
         )

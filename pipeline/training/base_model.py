@@ -21,7 +21,7 @@ from pipeline.training.base_weights import (
     weight_files,
 )
 from pipeline.training.gguf import GgufInfo, check_gguf, convert_gguf
-from pipeline.training.hub_files import download, hub_errors
+from pipeline.training.hub_files import download, hub_errors, names_file
 from pipeline.training.libraries import quiet_libraries
 
 DEFAULT_BASE_MODEL = "smollm2-135m"
@@ -172,12 +172,17 @@ def _locate(spec: str) -> tuple[str, Path]:
             f"The base model {spec} is neither a *.gguf file nor a directory.",
             "Give a Hugging Face directory, a *.gguf file, or a Hub id such as gpt2.",
         )
-    if not HUB_ID.fullmatch(spec):
+    if not may_be_on_hub(spec):
         raise PipelineError(
             f"The base model {spec!r} is not there.",
             f"Give a directory, a *.gguf file, a Hub id, or {DEFAULT_BASE_MODEL}.",
         )
     return "hub", path
+
+
+def may_be_on_hub(spec: str) -> bool:
+    """Whether `spec` can be the id of a repository, and not only a path that is not there."""
+    return HUB_ID.fullmatch(spec) is not None and not names_file(spec)
 
 
 def smollm2_file() -> Path:

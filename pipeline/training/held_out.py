@@ -15,7 +15,7 @@ from pipeline.corpus.examples import Shape
 from pipeline.corpus.tokens import block_spans
 from pipeline.corpus.turns import ChatTemplate, choose_template
 from pipeline.errors import PipelineError
-from pipeline.scoring.bits import Window, windows
+from pipeline.scoring.bits import MINIMUM_SHARE, Window, windows
 from pipeline.training.data import Sample
 from pipeline.training.sources import samples_in, split_files
 
@@ -33,18 +33,19 @@ def held_out_windows(
     *,
     length: int,
     max_tokens: int,
+    least: int = MINIMUM_SHARE,
 ) -> list[Window]:
     """Windows of `length` tokens at most, in which about `max_tokens` tokens are scored.
 
-    Texts give their starts, as `windows` says. Records are taken whole or not at all, in an order
-    drawn by their ids.
+    Texts give their starts, `least` tokens each if they can, as `windows` says. Records are taken
+    whole or not at all, in an order drawn by their ids.
 
     Raises:
         PipelineError: nothing is held out, no record fits into `max_tokens`, or one cannot be
             encoded (see `Encoder`).
     """
     if kind == "text":
-        return windows(tokenizer, samples, length=length, max_tokens=max_tokens)
+        return windows(tokenizer, samples, length=length, max_tokens=max_tokens, least=least)
     measure = _measure(tokenizer, template)
     chosen: dict[int, list[Window]] = {}
     left, misses = max_tokens, 0

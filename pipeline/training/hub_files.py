@@ -1,5 +1,6 @@
 """Files of the Hugging Face Hub: fetched into the Hub's own cache, and its errors as sentences."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -8,6 +9,17 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.files import is_disk_full
 from pipeline.training.libraries import quiet_libraries
+
+# Endings of files, which no repository's name has: `Llama-3.1-8B` ends with none.
+_FILE = re.compile(
+    r".\.(txt|md|epub|html?|json|jsonl|csv|tsv|parquet|ya?ml|safetensors|bin|pt|pth|gguf|zip|gz|zst)$",
+    re.IGNORECASE,
+)
+
+
+def names_file(spec: str) -> bool:
+    """Whether `spec`, of which nothing is there, can only have been meant as a file."""
+    return _FILE.search(spec) is not None
 
 
 def download(
@@ -68,7 +80,8 @@ def hub_errors(what: str, repo_id: str, revision: str | None, otherwise: str) ->
         # OfflineModeIsEnabled is a ConnectionError; LocalEntryNotFoundError means "not cached".
         raise PipelineError(
             f"The {named} is not on this machine, and the Hub cannot be reached.",
-            f"Check the network, or {otherwise}.",
+            f"Check the network, or {otherwise}. If a folder is meant: there is none called "
+            f"{repo_id} here.",
         ) from error
     except errors.HfHubHTTPError as error:
         raise PipelineError(

@@ -13,7 +13,7 @@ _LINE, _SMOOTH, _HELD_OUT, _RATE = "#9db8d2", "#1f4e79", "#c8553d", "#8a8a8a"
 _LONGEST_TITLE = 90
 _FEW = 40  # points that are marked one by one
 _OUTLIERS = 2.0  # percent at either end
-_NEAR = 0.5  # of the height of all else: so far out an outlier is still shown
+_NEAR = 1.0  # of the height of all else: so far out an outlier is still shown
 _DASHES = (0, (4, 4))
 
 

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.errors import PipelineError
 from pipeline.files import read_json_object
 from pipeline.records import RECORD
-from pipeline.training.base_model import BaseModel, check_base_model, resolve_base_model
+from pipeline.training.base_model import (
+    BaseModel,
+    check_base_model,
+    may_be_on_hub,
+    resolve_base_model,
+)
 from pipeline.training.engine import Machine, choose_precision
 from pipeline.training.gguf import check_gguf
 from pipeline.training.libraries import quiet_libraries
@@ -77,6 +82,8 @@ def find_candidate(spec: str, name: str | None = None, revision: str | None = No
         )
     if path.is_file():
         raise PipelineError(f"{spec} is no model that can be scored.", _KNOWN)
+    if not may_be_on_hub(spec):
+        raise PipelineError(f"There is no model {spec!r}.", f"Is the path right? {_KNOWN}")
     check_base_model(spec, revision)
     return Candidate(name or spec, "model", spec, revision=revision)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.corpus.examples import Shape
 from pipeline.errors import PipelineError
-from pipeline.scoring.bits import WINDOW_TOKENS, Window
+from pipeline.scoring.bits import MINIMUM_SHARE, WINDOW_TOKENS, Window
 from pipeline.scoring.stretches import (
     CHARACTERS_PER_TOKEN,
     Speller,
@@ -42,7 +42,8 @@ class Yardstick:
 
     Args:
         samples: what may be scored, all of one kind.
-        tokens: how much of it, in tokens of some ordinary tokenizer; not used with `reference`.
+        tokens: how much of it, in tokens of some ordinary tokenizer, and `least` of each text that
+            is taken; not used with `reference`.
         template: of chats; None is each tokenizer's own.
         reference: windows whose bytes are to be scored; without, no tokenizer has a say in it.
 
@@ -55,6 +56,7 @@ class Yardstick:
         kind: Shape,
         *,
         tokens: int,
+        least: int = MINIMUM_SHARE,
         template: str | None = None,
         reference: Reference | None = None,
     ) -> None:
@@ -69,7 +71,7 @@ class Yardstick:
         else:
             self._stretches = (
                 stretches_of(reference.tokenizer, samples, reference.windows)
-                if reference else choose_stretches(samples, tokens=tokens)
+                if reference else choose_stretches(samples, tokens=tokens, least=least)
             )  # fmt: skip
             self._texts = [stretch.text for stretch in self._stretches]
         self._reference: tuple[Speller, list[list[int]], list[Window]] | None = None

@@ -147,3 +147,14 @@ def test_columns_and_rows_come_from_the_footer(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(PipelineError, match="cannot be read as Parquet"):
         columns_of(path)
+
+
+def test_what_is_no_parquet_file_is_not_called_damaged(tmp_path: Path) -> None:
+    text = tmp_path / "tale.txt"
+    text.write_text("It was late.")
+    with pytest.raises(PipelineError, match=r"tale\.txt is no Parquet file") as raised:
+        parquet_files(text)
+    assert "acquire --source" in str(raised.value.hint)
+    unnamed = tmp_path / "chunks"
+    unnamed.write_bytes(b"PAR1 and so on")
+    assert parquet_files(unnamed) == [unnamed], "a name says little"

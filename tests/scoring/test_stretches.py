@@ -53,6 +53,15 @@ def test_text_without_blanks_is_cut_where_it_must_be() -> None:
     assert (stretch.begin, len(stretch.text)) == (0, 400)
 
 
+def test_little_is_taken_from_as_many_documents_as_give_the_least() -> None:
+    shelf = [Document(str(n), TALE * 9) for n in range(8)]
+    assert [one.document for one in choose_stretches(shelf, tokens=300)] == ["0"]
+    chosen = choose_stretches(shelf, tokens=300, least=32)
+    assert [one.document for one in chosen] == [str(n) for n in range(8)]
+    assert len({len(one.text) for one in chosen}) == 1
+    assert len(choose_stretches(shelf, tokens=100, least=32)) == 3
+
+
 @pytest.mark.parametrize("nothing", [[], [Document("a", " \n ")]])
 def test_nothing_to_score_is_an_error(nothing: list[Document]) -> None:
     with pytest.raises(PipelineError, match="no held-out text"):

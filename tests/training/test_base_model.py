@@ -22,6 +22,7 @@ from pipeline.training.base_model import (
     check_base_model,
     check_weights,
     fetch_weights,
+    may_be_on_hub,
     resolve_base_model,
     smollm2_file,
 )
@@ -323,3 +324,15 @@ def _entries(folder: Path) -> list[Path]:
 
 def _models(folder: Path) -> list[Path]:
     return [path for path in _entries(folder) if path.is_dir() and path.name[0] != "."]
+
+
+@pytest.mark.parametrize("spec", ["tale.txt", "x/weights.safetensors", "./x", "x/", "a/b/c", "~/x"])
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(spec: str) -> None:
+    assert not may_be_on_hub(spec)
+    with pytest.raises(PipelineError, match="is not there"):
+        check_base_model(spec, endpoint="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("spec", ["gpt2", "unsloth/Llama-3.2-1B", "me/v1.txtual", "me/model-1.0"])
+def test_an_id_may_have_dots(spec: str) -> None:
+    assert may_be_on_hub(spec)
