@@ -28,7 +28,13 @@ from pipeline.corpus.new_tokens import read_tokens
 from pipeline.errors import PipelineError, UsageError
 from pipeline.parallel import default_jobs
 from pipeline.run import StageRun, open_run
-from pipeline.train_inputs import absolute, base_files, dataset_files, print_examples
+from pipeline.train_inputs import (
+    absolute,
+    base_files,
+    dataset_files,
+    kind_to_train,
+    print_examples,
+)
 from pipeline.training.base_model import (
     DEFAULT_BASE_MODEL,
     check_base_model,
@@ -41,7 +47,7 @@ from pipeline.training.requests import STOP, is_supervised
 from pipeline.training.run_folders import ASIDE
 from pipeline.training.segments import find_series
 from pipeline.training.settings import TrainSettings
-from pipeline.training.sources import choose_kind, read_samples, read_template
+from pipeline.training.sources import read_samples, read_template
 from pipeline.training.supervisor import run_until_done
 from pipeline.training.trainer import END_SECONDS, TrainResult
 from pipeline.training.trainer import show as show_training
@@ -136,7 +142,7 @@ def train(
     base_model = absolute(base_model)
     check_base_model(base_model, revision)
     inputs = dataset_files(workspace, dataset, dataset_revision, dataset_config)
-    chosen_kind, tables = choose_kind(inputs, kind)
+    chosen_kind, tables = kind_to_train(workspace, dataset, inputs, kind)
     series = find_series(tables, workspace if dataset is None else None)
     chosen = settings.of_the_result() | {
         "base_model": base_model, "base_files": base_files(workspace, base_model),

@@ -39,6 +39,11 @@ def status(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
         typer.echo(f'Everything is up to date. Try it: pipeline generate "It was late"{place}')
     else:
         typer.echo(f"Next: pipeline {following}{place}")
+    if following == "train":
+        from pipeline.train_inputs import kinds_to_choose
+
+        if choice := kinds_to_choose(workspace):
+            typer.echo(choice)
 
 
 def inspect_data(

@@ -1,9 +1,11 @@
 """What `pipeline train` is pointed at: the files of a dataset, and of a base model."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.console import few, printable, say, warn
+from pipeline.corpus.examples import Shape
 from pipeline.corpus.hub_rows import is_dataset_id
 from pipeline.corpus.shards import find_splits
 from pipeline.errors import PipelineError, UsageError
@@ -13,6 +15,7 @@ from pipeline.hub.dataset_choice import OPTION, ending
 from pipeline.hub.fetching import Fetched, fetch_dataset
 from pipeline.training.base_weights import check_download_room
 from pipeline.training.sources import (
+    KINDS,
     check_kind,
     check_template,
     choose_kind,
@@ -152,7 +155,46 @@ def check_data_options(
         return  # an earlier stage may make it
     check_dataset(dataset, revision, config)
     if place and place.exists() and not place.resolve().is_relative_to(data_dir.resolve()):
-        choose_kind(files_in(place), kind)
+        kind_to_train(Workspace(data_dir), dataset, files_in(place), kind)
+
+
+def kind_to_train(
+    workspace: Workspace, dataset: str | None, files: Sequence[Path], kind: str
+) -> tuple[Shape, list[Path]]:
+    """The kind of samples to train on, and the files that hold them, as `choose_kind` does it; of
+    several kinds, where none is asked for, that of the last run on the same dataset.
+
+    So what `status` finds up to date is not refused. Raises as `choose_kind` does.
+    """
+    try:
+        return choose_kind(files, kind)
+    except UsageError:
+        record = workspace.record("train")
+        last = record.settings.get("kind") if record else None
+        is_same = record is not None and record.settings.get("dataset") == (
+            absolute(dataset) if dataset else None
+        )
+        if kind != "auto" or last not in KINDS or not is_same:
+            raise
+        try:
+            chosen = choose_kind(files, str(last))
+        except PipelineError:  # it is no longer among them
+            last = None
+        if last is None:
+            raise
+        say(f"The dataset holds several kinds: --kind {last}, as in the last run.")
+        return chosen
+
+
+def kinds_to_choose(workspace: Workspace) -> str | None:
+    """What there is to choose before `4_dataset` can be trained on; None if there is nothing."""
+    try:
+        kind_to_train(workspace, None, workspace.inputs("train"), "auto")
+    except UsageError as error:
+        return f"{error.message} {error.hint}"
+    except PipelineError:  # which says itself when it is run
+        return None
+    return None
 
 
 def print_examples(examples: list[list[tuple[str, bool]]]) -> None:

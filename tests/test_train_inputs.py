@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import train_inputs
 from pipeline.errors import PipelineError, UsageError
 from pipeline.hub.client import Unreachable
-from pipeline.train_inputs import check_dataset, dataset_files
+from pipeline.records import Record
+from pipeline.train_inputs import check_dataset, dataset_files, kind_to_train, kinds_to_choose
 from pipeline.training.sources import choose_kind, read_samples
 from pipeline.workspace import Workspace
 from tests.hub_server import TOKEN, HubServer
@@ -113,3 +116,45 @@ def test_a_dataset_that_is_nowhere_is_told_as_what_it_may_have_been_meant(
     monkeypatch.setattr(train_inputs, "fetch_dataset", unreachable)
     with pytest.raises(PipelineError, match=r"--dataset x/y is no file or folder here.*no route"):
         dataset_files(Workspace(tmp_path), "x/y")
+
+
+def mixed(data: Path, last_kind: str | None, dataset: str | None = None) -> Workspace:
+    """A data directory with texts and chats, and the record of a run that took one kind."""
+    for folder, row in (
+        ("data", {"text": "It was late."}),
+        ("chat", {"messages": [{"role": "user", "content": "Hi"},
+                               {"role": "assistant", "content": "Boo!"}]}),
+    ):  # fmt: skip
+        path = data / "4_dataset" / folder / "train-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    if last_kind:
+        settings = {"kind": last_kind, "dataset": dataset}
+        record = Record("train", "complete", 1, settings, inputs=[], outputs={})
+        (data / "6_adapter").mkdir()
+        (data / "6_adapter" / "stage.json").write_text(json.dumps(record.as_json()))
+    return Workspace(data)
+
+
+def test_of_several_kinds_that_of_the_last_run_is_taken_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = mixed(tmp_path, "chat")
+    files = workspace.inputs("train")
+    kind, tables = kind_to_train(workspace, None, files, "auto")
+    assert (kind, [path.parent.name for path in tables]) == ("chat", ["chat"])
+    assert "--kind chat, as in the last run" in capsys.readouterr().err
+    assert kind_to_train(workspace, None, files, "text")[0] == "text", "what is asked for wins"
+    assert kinds_to_choose(workspace) is None
+
+
+@pytest.mark.parametrize(
+    ("last_kind", "dataset"), [(None, None), ("chat", "other/data"), ("completion", None)]
+)
+def test_of_several_kinds_one_must_be_chosen_where_no_run_has_done_so(
+    tmp_path: Path, last_kind: str | None, dataset: str | None
+) -> None:
+    workspace = mixed(tmp_path, last_kind, dataset)
+    with pytest.raises(UsageError, match="The dataset holds chats and texts"):
+        kind_to_train(workspace, None, workspace.inputs("train"), "auto")
+    assert "Choose: --kind chat or --kind text" in (kinds_to_choose(workspace) or "")
