@@ -57,7 +57,7 @@ Kind = Annotated[
     str,
     Option(
         help="text, completion (prompts with completions) or chat; auto takes the only kind that "
-        "there is.",
+        "there is, of several that of the last run.",
         rich_help_panel=DATA,
     ),
 ]

@@ -19,11 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import prompts, writers
+from pipeline.comparison import own_prompts
 from pipeline.errors import PipelineError, UsageError
 from pipeline.export.gguf import convert
 from pipeline.generate import context_of, form_of, generate
 from pipeline.training import scored_models
 from pipeline.training.scored_models import find_candidate
+from pipeline.training.settings import DEFAULT_PROMPTS
 from pipeline.workspace import Workspace
 from tests.chain import ROOT, environment, pipeline
 from tests.export.conftest import save_adapter
@@ -231,6 +233,19 @@ def test_every_form_of_a_model_sees_as_much_as_it_was_trained_to_see(
             generate("the sea " * 80, **long)
     assert context_of(Workspace(tmp_path), find_candidate(str(models / "base.gguf"))) == 1024
     assert context_of(Workspace(data), find_candidate(str(models / "base"))) == 0
+
+
+def test_without_a_prompt_a_model_is_compared_on_what_its_training_asked(
+    models: Path, tmp_path: Path
+) -> None:
+    adapter = Path(shutil.copytree(models / "adapter", tmp_path / "adapter"))
+    told = {"prompt": "Who?", "prompts": ["Who?", "Why?"], "bits_per_byte": {}, "settings": {},
+            "samples": {}, "sequence_length": 64}  # fmt: skip
+    (adapter / "evaluation.json").write_text(json.dumps(told))
+    workspace = Workspace(tmp_path)
+    assert own_prompts(workspace, find_candidate(str(adapter))) == ["Who?", "Why?"]
+    base = find_candidate(str(models / "base"))
+    assert own_prompts(workspace, base) == list(DEFAULT_PROMPTS), "nothing is known of it"
 
 
 def test_base_and_tuned_are_put_side_by_side_and_saved(
