@@ -383,4 +383,4 @@ def test_it_is_a_command(models: Path, tmp_path: Path) -> None:
     assert result.stdout.startswith(PROMPT)
     assert "base.gguf: 3 tokens" in result.stderr
     result = pipeline("generate", "x", "--model", tmp_path / "no", code=1)
-    assert "is not there" in result.stderr
+    assert "There is no model" in result.stderr
