@@ -14,7 +14,7 @@ from pipeline.corpus.compression import decompressed, is_compressed, plain_name
 from pipeline.errors import PipelineError
 
 TEXT_SUFFIXES = (".txt", ".text")
-MARKDOWN_SUFFIXES = (".md", ".markdown")
+MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdown", ".mkd")
 PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
 DOCUMENT_SUFFIXES = (*TEXT_SUFFIXES, *MARKDOWN_SUFFIXES, *PAGE_SUFFIXES, ".epub")
 LARGEST_UNPACKED = 1024 * 1024 * 1024  # bytes of one compressed text: more is no book

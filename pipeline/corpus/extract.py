@@ -91,7 +91,7 @@ def parse_html(data: bytes, name: str) -> Any:
 
 # --- a plain tree ---------------------------------------------------------------------------------
 
-_LEFT_OUT = {
+LEFT_OUT = {
     "head", "title", "script", "style", "template", "noscript", "nav", "link", "meta", "svg",
     "iframe", "frame", "object", "embed", "applet", "audio", "video", "canvas", "map", "select",
     "option", "datalist", "button", "input", "textarea", "progress", "meter", "dialog", "menu",
@@ -176,7 +176,7 @@ def _set_lines_close(tree: Any) -> None:
 
 
 def _is_left_out(element: Any) -> bool:
-    if element.tag in _LEFT_OUT or "hidden" in element.attrib:
+    if element.tag in LEFT_OUT or "hidden" in element.attrib:
         return True
     if element.get("role") in _LEFT_OUT_ROLES or _HIDDEN.search(element.get("style", "")):
         return True

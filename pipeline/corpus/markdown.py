@@ -6,17 +6,20 @@ they stood, with their numbers in brackets as those of a plain text have them: s
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
+from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pipeline.corpus.extract import Unreadable, read_page
+from pipeline.corpus.extract import LEFT_OUT, Unreadable, read_page
 from pipeline.corpus.page_facts import Extracted, one_line
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_block import StateBlock
     from markdown_it.rules_core import StateCore
+    from markdown_it.token import Token
 
 _LONGEST_FRONT_MATTER = 50_000  # characters
 # How the front matter ends that begins so: in YAML, and in TOML.
@@ -29,6 +32,10 @@ _DEEPEST = 80  # quotations, lists and their items within one another
 _NOTE = re.compile(r"\[\^([^\]\s]{1,60})\]:[ \t]*(.*)")
 _NOTE_MARK = re.compile(r"\[\^([^\]\s]{1,60})\]")
 _SCENE_BREAK = "<p>* * *</p>\n"
+# Tags of what is left out (see `extract`) with all that stands in it.
+_SWALLOWING = "|".join(sorted(LEFT_OUT))
+_OPENED, _CLOSED = (re.compile(rf"<{end}({_SWALLOWING})(?![\w-])", re.I) for end in ("", "/"))
+_NEVER_ENDED = re.compile(r"\s*(?:<!--(?!.*-->)|<\?(?!.*\?>)|<![A-Z\[](?!.*>))", re.S)
 
 
 def extract_markdown(text: str, name: str) -> Extracted:
@@ -43,6 +50,7 @@ def extract_markdown(text: str, name: str) -> Extracted:
     tokens = reader.parse(body)
     if any(token.level >= _DEEPEST - 1 for token in tokens):  # the reader leaves out what is deeper
         raise Unreadable(name, "its lists and quotations are nested too deeply")
+    _show_unclosed_tags(tokens)
     page = f'<meta charset="utf-8">\n{reader.renderer.render(tokens, reader.options, {})}'
     shown = read_page(page.encode("utf-8", "replace"), name)
     title = one_line(about.get("title"))
@@ -75,8 +83,10 @@ def _yaml(text: str) -> Mapping[str, Any] | None:
     import yaml
 
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        # Every value as the word that stands there: no dates that there cannot be, no numbers, and
+        # no merging of maps, by which a few lines can take hours.
+        found = yaml.load(text, Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -167,6 +177,26 @@ def _note(state: "StateBlock", begin: int, end: int, silent: bool) -> bool:
 def _line(state: "StateBlock", number: int) -> str:
     start = state.bMarks[number] + state.tShift[number]
     return state.src[start : state.eMarks[number]].rstrip()
+
+
+def _show_unclosed_tags(tokens: Sequence["Token"]) -> None:
+    """`List<object>` in a note on programs is no tag: what is opened and never closed is shown as
+    it is written, else all that follows would be taken for what is in it, and left out."""
+    raw = [
+        token for block in tokens for token in (block, *(block.children or ()))
+        if token.type in ("html_block", "html_inline")
+    ]  # fmt: skip
+    opened, closed = (
+        Counter(name.lower() for token in raw for name in pattern.findall(token.content))
+        for pattern in (_OPENED, _CLOSED)
+    )
+    unclosed = {name for name in opened if opened[name] > closed[name]}
+    for token in raw:
+        if token.type == "html_block" and _NEVER_ENDED.match(token.content):
+            token.content = f"<pre>{escape(token.content)}</pre>\n"
+        token.content = _OPENED.sub(
+            lambda tag: f"&lt;{tag[0][1:]}" if tag[1].lower() in unclosed else tag[0], token.content
+        )
 
 
 def _plain_note_marks(state: "StateCore") -> None:

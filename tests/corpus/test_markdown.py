@@ -33,6 +33,11 @@ def plain(text: str) -> str:
          "Salt & oil, x < y, 2 * 3, snake_case, *stars*."),
         ("<div><b>Raw</b> page<!-- hidden --></div>\n\n<script>no()</script>", "Raw page"),
         ("~~Gone~~ and here.", "Gone and here."),
+        ("A list<object> was\n\nhere, and a <select> too.",
+         "A list<object> was\n\nhere, and a <select> too."),
+        ("<title>\nTales\n\nOf <b>old</b>.", "<title> Tales\n\nOf old."),
+        ("<!-- never ended\n\nDark.", "<!-- never ended\n\nDark."),
+        ("<select><option>a</option></select>Dark.", "Dark."),
     ],
 )  # fmt: skip
 def test_marks_go_and_words_stay(markdown: str, text: str) -> None:
@@ -118,9 +123,12 @@ def test_front_matter_may_say_anything() -> None:
     names = "abcdefghi"
     bomb = [f"{b}: &{b} [*{a}, *{a}]" for a, b in pairwise(names)]
     about = [
-        "a: &a [x, x]", *bomb, "title: *i", "author: {name: 3}", r'rights: "a\nb\u0007"',
+        "a: &a [x, x]", *bomb, "title: *i", "author: {name: [3]}", r'rights: "a\nb\u0007"',
         f"lang: {'x' * 400}",
     ]  # fmt: skip
+    merged = [f"{b}: &{b}2 {{<<: [{', '.join([f'*{a}2'] * 10)}]}}" for a, b in pairwise(names)]
+    odd = ["n: !!int ''", "t: !!timestamp x", "d: 2020-99-99", "b: !!bool maybe"]
+    about += ["a: &a2 {x: y}", *merged, *odd]
     page = extract_markdown("\n".join(["---", *about, "---", "Dark."]), "page.md")
     assert (page.text, page.title, page.authors, page.language) == ("Dark.", None, (), None)
     assert page.rights == "a b"
